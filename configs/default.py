@@ -1,0 +1,108 @@
+"""Every key of a vae_jcc experiment, with its meaning, unit and source.
+
+The other files in this folder call `get_config()` here and override a few keys. The configuration is locked when a run
+starts: a misspelt key stops it and names the near miss. Override any key from the command line, for example
+`--config.loss.lam=0.5`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the complete configuration, with the values of the CIFAR-sized residual model."""
+    c = ConfigDict()
+    c.name = "default"  # names the run in logs and artifacts
+    c.seed = 0  # initial weights, data order, noise and augmentation all follow from it
+    c.parallel = "jit"  # "jit": sharded over a one-axis data mesh; "pmap": the same step under jax.pmap
+    c.compute_dtype = "float32"  # of activations: "float32" or "bfloat16"; parameters and rate stay float32
+    c.init_from = ""  # checkpoint folder whose parameters start this run (fine-tuning along lam); "" = fresh
+
+    c.dataset = ConfigDict()
+    c.dataset.name = "cifar10"  # a TFDS name ("cifar10", "imagenette/160px-v2"), "folder:DIR", "bundled:fashion_mnist"
+    c.dataset.data_dir = ""  # where TFDS data sets lie; "" = the TFDS_DATA_DIR variable, then TFDS's default
+    c.dataset.train_split = "train[:95%]"
+    c.dataset.validation_split = "train[95%:]"  # for every choice: checkpoints, lam, quantizer
+    c.dataset.test_split = "test"  # for the published figure only
+    c.dataset.note = ""  # stated beside every figure, e.g. "JPEG-75 copy"
+    c.dataset.image_size = 0  # side in pixels to which training images are brought; 0 = as they come (one common size)
+    c.dataset.margin = 0  # extra pixels around image_size that training batches keep, for random crops on the device
+    c.dataset.on_corrupt = "raise"  # "raise": stop and name the file; "skip": leave it out and count it
+    c.dataset.workers = 0  # decoding processes for data sets that do not fit into memory_limit; 0 = in this process
+    c.dataset.memory_limit = 4 * 2**30  # bytes of decoded images that may stay in memory
+
+    c.augment = ConfigDict()
+    c.augment.crop_padding = 4  # pixels of reflected border before a random crop back to size; 0 = off
+    c.augment.flip = True  # mirror left-right with probability 1/2
+    c.augment.cutout = 0  # side in pixels of one square set to mid-grey; 0 = off
+
+    c.model = ConfigDict()
+    c.model.latent_channels = 12  # c of the latent [h, w, c]
+    c.model.encoder = ConfigDict()
+    c.model.encoder.kind = "residual"  # "residual" or "patchify" (models/encoder.py)
+    c.model.encoder.stem_features = 32  # channels after the first convolution
+    c.model.encoder.stem_kernel = 4  # side of its kernel in pixels; patchify: kernel = stride
+    c.model.encoder.stem_stride = 2  # its stride in pixels
+    c.model.encoder.stem_pool = False  # max-pool 3x3, stride 2, after it (the paper's large-image encoders)
+    c.model.encoder.stages = ((32, 2, 1), (48, 1, 2))  # (channels, residual blocks, stride of the first block) each
+    c.model.encoder.conv_bias = False  # biases in the blocks' convolutions (the paper's encoders have them)
+    c.model.encoder.latent_kernel = 1  # side of the last convolution's kernel; 0 = none: the last stage is the latent
+    c.model.classifier = ConfigDict()
+    c.model.classifier.stages = ((96, 2, 1), (192, 2, 2))  # as the encoder's, on the latent grid
+    c.model.classifier.stem_kernel = 3
+    c.model.decoder = ConfigDict()
+    c.model.decoder.mode = "off"  # "off"; "joint": trained with the rest; "frozen": afterwards, encoder untouched
+    c.model.decoder.features = 64
+    c.model.decoder.blocks = 3  # residual blocks on the latent grid
+    c.model.decoder.epochs = 4.0  # length of the "frozen" training
+    c.model.decoder.learning_rate = 1e-3  # of Adam, in the "frozen" training
+
+    c.quantizer = ConfigDict()
+    c.quantizer.kind = "mixed"  # what the classifier sees: "noise", "mixed" (straight-through), "noise_then_hard"
+    c.quantizer.hard_fraction = 0.3  # noise_then_hard: last part of training, on hard symbols with a frozen encoder
+
+    c.entropy = ConfigDict()
+    c.entropy.filters = (3, 3, 3)  # hidden widths of the factorized prior's monotonic networks (Balle 2018, app. 6.1)
+    c.entropy.init_scale = 4.0  # half-width of the latent range that it first expects
+
+    c.loss = ConfigDict()
+    c.loss.lam = 0.5  # weight of the rate: nats of cross-entropy per bpp
+    c.loss.lam_warmup_epochs = 2.0  # lam grows linearly from 0 over these epochs
+    c.loss.hinge_beta = 0.0  # > 0: the paper's beta * max(bpp - target, 0) in place of lam * bpp
+    c.loss.hinge_target = 0.0  # bpp below which the hinge asks for nothing
+    c.loss.label_smoothing = 0.1
+    c.loss.mse_weight = 0.0  # joint decoder: weight of the mean squared error on [0, 1] pixels
+    c.loss.teacher = ""  # artifact folder of a teacher; "" = no distillation
+    c.loss.distill_weight = 0.0  # share of the cross-entropy taken from the teacher's soft labels, 0..1
+    c.loss.distill_temperature = 2.0
+
+    c.optim = ConfigDict()
+    c.optim.kind = "sgd"  # "sgd" (Nesterov momentum) or "adamw"
+    c.optim.learning_rate = 0.2  # peak
+    c.optim.momentum = 0.9  # sgd
+    c.optim.b2 = 0.999  # adamw
+    c.optim.weight_decay = 5e-4  # of convolution and dense kernels only; sgd: L2 in the gradient; adamw: decoupled
+    c.optim.prior_learning_rate = 5e-3  # of Adam on the entropy model, whose gradients have their own scale
+    c.optim.warmup_epochs = 2.0
+    c.optim.final_fraction = 0.0  # learning rate at the end, as a fraction of the peak (cosine in between)
+    c.optim.clip_norm = 5.0  # global norm to which gradients are clipped; 0 = off
+    c.optim.ema_decay = 0.998  # of the averaged parameters that evaluation and artifacts use; 0 = no averaging
+
+    c.train = ConfigDict()
+    c.train.batch_size = 128  # images a step, over all devices and hosts
+    c.train.epochs = 30.0
+    c.train.max_steps = 0  # stop after so many steps whatever the epochs; 0 = no limit
+
+    c.eval = ConfigDict()
+    c.eval.batch_size = 500
+    c.eval.every_epochs = 1.0  # validation with real rounding
+    c.eval.jpeg_baseline = False  # train the same classifier on JPEG-decoded images at the nearest rate, for the table
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every_epochs = 1.0
+    c.checkpoint.keep = 2
+    c.checkpoint.keep_best = True  # by validation loss (cross-entropy + lam * bpp under real rounding)
+
+    c.log = ConfigDict()
+    c.log.every_steps = 50
+    c.artifact_dtype = "float32"  # of the receiver's and decoder's weights in the artifact: "float32" or "float16"
+    return c

@@ -1,0 +1,65 @@
+"""The edge half: an image becomes a small latent grid.
+
+    image u8/f32 [B, H, W, C] -> pad to whole cells -> stem convolution -> residual stages -> convolution -> y [B, h, w, c]
+
+One class covers the family:
+
+* "residual": overlapping stem (optionally max-pooled), then residual stages. With a 7x7 stem, a pool and 32 or 128
+  channels these are the shapes of the paper's AE-V3 and AE-V4; the CIFAR relatives end on an 8x8 grid.
+* "patchify": the stem's kernel equals its stride, so the image is cut into cells and nearly all arithmetic happens on
+  the latent grid (as in Duan et al., "Efficient feature compression for edge-cloud systems", 2022). For the leanest
+  devices.
+"""
+
+from math import prod
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vae_jcc.models.layers import ResidualStages, Stages, conv
+
+
+class Encoder(nn.Module):
+    """Maps images float32 [B, H, W, C] in [0, 1] to y float32 [B, ceil(H/stride), ceil(W/stride), latent_channels]."""
+
+    latent_channels: int
+    stem_features: int
+    stem_kernel: int
+    stem_stride: int
+    stem_pool: bool
+    stages: Stages
+    latent_kernel: int = 1
+    conv_bias: bool = False
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @property
+    def stride(self) -> int:
+        """Side of one latent cell in pixels."""
+        return self.stem_stride * (2 if self.stem_pool else 1) * prod(stage[2] for stage in self.stages)
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Encodes; an image that is not a whole number of cells is padded at the bottom and right by its edge."""
+        height, width = images.shape[1:3]
+        pad_h, pad_w = -height % self.stride, -width % self.stride
+        if pad_h or pad_w:
+            images = jnp.pad(images, ((0, 0), (0, pad_h), (0, pad_w), (0, 0)), mode="edge")
+        # Pixels of natural images have a standard deviation near 0.25 around mid-grey.
+        x = ((images - 0.5) * 4.0).astype(self.dtype)
+        x = conv(self.stem_features, self.stem_kernel, self.stem_stride, dtype=self.dtype, name="stem")(x)
+        if self.stem_pool:
+            x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+        x = ResidualStages(
+            self.stages,
+            self.dtype,
+            self.axis_name,
+            self.conv_bias,
+            final_relu=self.latent_kernel > 0,
+            name="stages",
+        )(x, train)
+        if self.latent_kernel:
+            x = conv(self.latent_channels, self.latent_kernel, dtype=self.dtype, name="latent", bias=True)(x)
+        return x.astype(jnp.float32)

@@ -1,0 +1,158 @@
+"""The joint model: encoder, entropy model, classifier and optional decoder, trained together.
+
+    image --> Encoder --> y --+-- + noise ------> FactorizedPrior --> bits                (the rate always sees noise)
+                              |
+                              +-- quantizer ----> y_hat --+--> Classifier --> logits
+                                                          +--> Decoder -----> image_hat   (optional)
+
+    quantizer in training      noise               y + uniform noise, the same as the rate's
+                               mixed               straight-through rounding
+                               noise_then_hard     noise, then (phase "hard") rounding behind a frozen encoder
+    quantizer in evaluation    always              rounding
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vae_jcc.entropy.factorized import FactorizedPrior
+from vae_jcc.models.classifier import Classifier
+from vae_jcc.models.decoder import Decoder
+from vae_jcc.models.encoder import Encoder
+from vae_jcc.quantization import add_uniform_noise, dequantize, quantize, straight_through_round
+
+QUANTIZERS = ("noise", "mixed", "noise_then_hard")
+PARTS = ("encoder", "prior", "classifier", "decoder")
+
+
+class Outputs(NamedTuple):
+    """What one pass returns."""
+
+    logits: jax.Array  # float32 [B, K]
+    bits: jax.Array  # float32 [B], of the whole latent, as the prior estimates them
+    reconstruction: jax.Array | None  # float32 [B, H, W, C], where the model has a joint decoder
+
+
+def _stages(stages: Any) -> tuple[tuple[int, int, int], ...]:
+    return tuple((int(f), int(b), int(s)) for f, b, s in stages)
+
+
+def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
+    """Returns the encoder that `config.model.encoder` describes.
+
+    Raises:
+        ValueError: the kind is unknown, or a patchify stem's kernel differs from its stride.
+    """
+    e = config.model.encoder
+    if e.kind not in ("residual", "patchify"):
+        raise ValueError(f"config.model.encoder.kind is {e.kind!r}: choose 'residual' or 'patchify'.")
+    if e.kind == "patchify" and e.stem_kernel != e.stem_stride:
+        raise ValueError(
+            f"A patchify stem cuts the image into cells, so its kernel ({e.stem_kernel}) must equal its stride "
+            f"({e.stem_stride}); for overlapping kernels choose kind='residual'."
+        )
+    if e.latent_kernel == 0 and e.stages[-1][0] != config.model.latent_channels:
+        raise ValueError(
+            f"With latent_kernel=0 the last stage is the latent: its {e.stages[-1][0]} channels must equal "
+            f"latent_channels={config.model.latent_channels}."
+        )
+    return Encoder(
+        latent_channels=config.model.latent_channels,
+        stem_features=e.stem_features,
+        stem_kernel=e.stem_kernel,
+        stem_stride=e.stem_stride,
+        stem_pool=e.stem_pool,
+        stages=_stages(e.stages),
+        latent_kernel=e.latent_kernel,
+        conv_bias=e.conv_bias,
+        dtype=jnp.dtype(config.compute_dtype),
+        axis_name=axis_name,
+    )
+
+
+def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> Classifier:
+    """Returns the classifier that `config.model.classifier` describes, for `num_classes` classes."""
+    k = config.model.classifier
+    return Classifier(
+        num_classes=num_classes,
+        stages=_stages(k.stages),
+        stem_kernel=k.stem_kernel,
+        dtype=jnp.dtype(config.compute_dtype),
+        axis_name=axis_name,
+    )
+
+
+def build_decoder(config: ConfigDict, channels: int, axis_name: str | None = None) -> Decoder:
+    """Returns the decoder that `config.model.decoder` describes, for images of `channels` channels."""
+    return Decoder(
+        channels=channels,
+        stride=build_encoder(config).stride,
+        features=config.model.decoder.features,
+        blocks=config.model.decoder.blocks,
+        dtype=jnp.dtype(config.compute_dtype),
+        axis_name=axis_name,
+    )
+
+
+def build_prior(config: ConfigDict) -> FactorizedPrior:
+    """Returns the factorized prior over the latent's channels."""
+    return FactorizedPrior(config.model.latent_channels, tuple(config.entropy.filters), config.entropy.init_scale)
+
+
+class JointModel(nn.Module):
+    """The whole model; its parameters live under "encoder", "prior", "classifier" and "decoder"."""
+
+    encoder: Encoder
+    prior: FactorizedPrior
+    classifier: Classifier
+    decoder: Decoder | None
+
+    def __call__(
+        self, images: jax.Array, noise_keys: jax.Array | None = None, train: bool = False, quantizer: str = "mixed"
+    ) -> Outputs:
+        """Runs the model on images float32 [B, H, W, C] in [0, 1].
+
+        Args:
+            images: the batch.
+            noise_keys: one PRNG key an example, [B]; needed in training.
+            train: batch statistics and noise; False means running statistics and real rounding.
+            quantizer: in training, what the classifier sees: "noise", "mixed", or "hard" (rounding, and no gradient
+                into the encoder, which then uses its running statistics).
+        """
+        frozen = quantizer == "hard"
+        y = self.encoder(images, train=train and not frozen)
+        if frozen:
+            y = jax.lax.stop_gradient(y)
+        offset = self.prior.offset()
+        if not train:
+            y_hat = y_rate = dequantize(quantize(y, offset), offset)
+        else:
+            y_rate = add_uniform_noise(noise_keys, y)
+            y_hat = y_rate if quantizer == "noise" else straight_through_round(y, offset)
+        bits = self.prior.bits(y_rate).sum(axis=(1, 2, 3))
+        logits = self.classifier(y_hat, train=train)
+        reconstruction = None
+        if self.decoder is not None:
+            reconstruction = self.decoder(y_hat, (images.shape[1], images.shape[2]), train=train)
+        return Outputs(logits, bits, reconstruction)
+
+
+def build_model(config: ConfigDict, num_classes: int, channels: int, axis_name: str | None = None) -> JointModel:
+    """Returns the joint model for `num_classes` classes and images of `channels` channels.
+
+    Args:
+        config: the complete configuration.
+        num_classes: of the data source.
+        channels: 1 (grey) or 3 (RGB).
+        axis_name: device axis of batch statistics, where the step runs once a device; else None.
+    """
+    decoder = build_decoder(config, channels, axis_name) if config.model.decoder.mode == "joint" else None
+    return JointModel(
+        encoder=build_encoder(config, axis_name),
+        prior=build_prior(config),
+        classifier=build_classifier(config, num_classes, axis_name),
+        decoder=decoder,
+    )

@@ -1,0 +1,100 @@
+"""Convolution, normalisation and the pre-activation residual block that encoder and classifier share."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Stages = tuple[tuple[int, int, int], ...]
+
+
+def conv(features: int, kernel: int, stride: int = 1, *, dtype: Any, name: str, bias: bool = False) -> nn.Conv:
+    """Returns a square convolution, "same" padding, He-initialised: [B, H, W, C] to [B, ceil(H/s), ceil(W/s), F]."""
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=stride,
+        padding="SAME",
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=nn.initializers.he_normal(),
+        name=name,
+    )
+
+
+def batch_norm(train: bool, *, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
+    """Returns batch normalisation; statistics are always float32 and span the whole global batch.
+
+    Args:
+        train: use the batch's own statistics and update the running ones.
+        dtype: of the output.
+        axis_name: the device axis to average statistics over, where the step runs once per device (pmap). Under jit on
+            a mesh the batch is one global array, so this is None.
+        name: of the module.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        axis_name=axis_name if train else None,
+        name=name,
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block (He et al. 2016, "Identity mappings"), two 3x3 convolutions.
+
+    Maps [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]. Where the shape changes, the shortcut is a 1x1
+    convolution of the activated input.
+    """
+
+    features: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    conv_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Applies the block."""
+        norm = partial(batch_norm, train, dtype=self.dtype, axis_name=self.axis_name)
+        same_shape = self.stride == 1 and x.shape[-1] == self.features
+        h = nn.relu(norm(name="norm1")(x))
+        shortcut = x if same_shape else conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut")(h)
+        h = conv(self.features, 3, self.stride, dtype=self.dtype, name="conv1", bias=self.conv_bias)(h)
+        h = nn.relu(norm(name="norm2")(h))
+        h = conv(self.features, 3, dtype=self.dtype, name="conv2", bias=self.conv_bias)(h)
+        return h + shortcut
+
+
+class ResidualStages(nn.Module):
+    """Residual blocks in stages of (channels, blocks, stride of the first block), closed by norm and ReLU.
+
+    Maps [B, H, W, C] to [B, ceil(H/s), ceil(W/s), F] with s the product of the strides.
+    """
+
+    stages: Stages
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    conv_bias: bool = False
+    final_relu: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Applies the stages."""
+        for i, (features, blocks, stride) in enumerate(self.stages):
+            for j in range(blocks):
+                block = ResidualBlock(
+                    features,
+                    stride if j == 0 else 1,
+                    self.dtype,
+                    self.axis_name,
+                    self.conv_bias,
+                    name=f"stage{i}_block{j}",
+                )
+                x = block(x, train)
+        x = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(x)
+        return nn.relu(x) if self.final_relu else x

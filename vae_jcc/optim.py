@@ -1,0 +1,65 @@
+"""Optimizers and schedules, from Optax."""
+
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+
+def steps_in(epochs: float, num_examples: int, batch_size: int) -> int:
+    """Returns the training steps in `epochs` passes over `num_examples`, at least 1 (whole batches only)."""
+    return max(1, round(epochs * (num_examples // batch_size)))
+
+
+def learning_rate_schedule(config: ConfigDict, steps_per_epoch: float, total_steps: int, peak: float) -> optax.Schedule:
+    """Returns linear warm-up to `peak`, then a cosine to `final_fraction * peak` at `total_steps`."""
+    warmup = min(round(config.optim.warmup_epochs * steps_per_epoch), total_steps - 1)
+    return optax.warmup_cosine_decay_schedule(
+        init_value=peak / max(warmup, 1) if warmup else peak,
+        peak_value=peak,
+        warmup_steps=warmup,
+        decay_steps=total_steps,
+        end_value=peak * config.optim.final_fraction,
+    )
+
+
+def lam_schedule(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
+    """Returns the weight of the rate over steps: linear from 0 to `loss.lam` (or `hinge_beta`), then constant."""
+    weight = config.loss.hinge_beta or config.loss.lam
+    return optax.linear_schedule(0.0, weight, round(config.loss.lam_warmup_epochs * steps_per_epoch))
+
+
+def decay_mask(params: Any) -> Any:
+    """Returns True for the leaves that weight decay acts on: kernels of convolutions and dense layers."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of the whole model.
+
+    The networks get `config.optim.kind`; the entropy model gets Adam, because its few parameters see gradients of
+    another scale and want neither decay nor clipping together with the networks.
+
+    Raises:
+        ValueError: `config.optim.kind` is unknown.
+    """
+    o = config.optim
+    schedule = learning_rate_schedule(config, steps_per_epoch, total_steps, o.learning_rate)
+    if o.kind == "sgd":
+        network = optax.chain(
+            optax.add_decayed_weights(o.weight_decay, mask=decay_mask),
+            optax.sgd(schedule, momentum=o.momentum, nesterov=True),
+        )
+    elif o.kind == "adamw":
+        network = optax.adamw(schedule, b1=o.momentum, b2=o.b2, weight_decay=o.weight_decay, mask=decay_mask)
+    else:
+        raise ValueError(f"config.optim.kind is {o.kind!r}: choose 'sgd' or 'adamw'.")
+    if o.clip_norm:
+        network = optax.chain(optax.clip_by_global_norm(o.clip_norm), network)
+    prior = optax.adam(learning_rate_schedule(config, steps_per_epoch, total_steps, o.prior_learning_rate))
+
+    def label(params: Any) -> Any:
+        return {part: "prior" if part == "prior" else "network" for part in params}
+
+    return optax.multi_transform({"network": network, "prior": prior}, label)

@@ -1,0 +1,154 @@
+"""One training step and one evaluation step: pure functions of state and batch.
+
+They know nothing of devices but `axis_name`: None where the batch is one global array, the name of the device axis
+where the step runs once a device (parallel.py decides).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from vae_jcc import losses
+from vae_jcc.data.augment import augment, to_float
+from vae_jcc.models.joint import JointModel, Outputs
+from vae_jcc.state import TrainState, update_average
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def objective(
+    config: ConfigDict, rate_weight: jax.Array | float, images: jax.Array, labels: jax.Array, outputs: Outputs,
+    teacher_logits: jax.Array | None = None,
+) -> tuple[jax.Array, Metrics]:
+    """Returns the loss (nats, scalar) and its terms: cross-entropy + rate [+ distillation] [+ distortion].
+
+    Args:
+        config: the complete configuration.
+        rate_weight: lam (or the hinge's beta) at this step.
+        images: float32 [B, H, W, C].
+        labels: int32 [B].
+        outputs: of the joint model.
+        teacher_logits: float32 [B, K] or None.
+    """
+    c = config.loss
+    ce = losses.cross_entropy(outputs.logits, labels, c.label_smoothing).mean()
+    bpp = losses.bits_per_pixel(outputs.bits, *images.shape[1:3]).mean()
+    accuracy = jnp.mean(jnp.argmax(outputs.logits, -1) == labels)
+    metrics = {"cross_entropy": ce, "bpp": bpp, "accuracy": accuracy}
+    if teacher_logits is not None:
+        metrics["distillation"] = losses.distillation(outputs.logits, teacher_logits, c.distill_temperature).mean()
+        ce = (1 - c.distill_weight) * ce + c.distill_weight * metrics["distillation"]
+    if c.hinge_beta:
+        loss = ce + losses.rate_hinge(bpp, rate_weight, c.hinge_target)
+    else:
+        loss = ce + losses.rate_penalty(bpp, rate_weight)
+    if outputs.reconstruction is not None:
+        metrics["mse"] = losses.mean_squared_error(images, outputs.reconstruction).mean()
+        loss = loss + c.mse_weight * metrics["mse"]
+    return loss, metrics | {"loss": loss}
+
+
+def make_train_step(
+    config: ConfigDict,
+    model: JointModel,
+    optimizer: optax.GradientTransformation,
+    rate_schedule: optax.Schedule,
+    *,
+    quantizer: str,
+    axis_name: str | None = None,
+    teacher: Callable[[jax.Array], jax.Array] | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns `step(state, batch) -> (state, metrics)`.
+
+    The batch holds "image" uint8 [B, H, W, C], "label" int32 [B] and "position" int32 [B], each example's place in
+    the global batch: randomness is drawn per example from (seed, step, position), so neither the number of devices
+    nor an interruption changes it.
+
+    Args:
+        config: the complete configuration.
+        model: the joint model.
+        optimizer: from `make_optimizer`.
+        rate_schedule: step to the weight of the rate.
+        quantizer: "noise", "mixed" or "hard" (see JointModel). "hard" freezes the encoder at its averaged weights.
+        axis_name: device axis to average gradients and metrics over, or None.
+        teacher: float32 images [B, H, W, C] to logits, for distillation.
+    """
+    frozen = quantizer == "hard"
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["position"])
+        images = augment(keys, batch["image"], config.augment, config.dataset.image_size)
+        teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
+
+        def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+            batch_stats = state.batch_stats
+            if frozen:
+                params = params | {"encoder": state.ema_params["encoder"]}
+                batch_stats = batch_stats | {"encoder": state.ema_batch_stats["encoder"]}
+            outputs, updates = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                jax.vmap(jax.random.fold_in, (0, None))(keys, 3),
+                train=True,
+                quantizer=quantizer,
+                mutable=["batch_stats"],
+            )
+            weight = rate_schedule(state.step)
+            loss, metrics = objective(config, weight, images, batch["label"], outputs, teacher_logits)
+            return loss, (metrics, updates["batch_stats"])
+
+        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        if axis_name is not None:
+            grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        if frozen:  # weight decay and momentum would still move it
+            updates = updates | {"encoder": jax.tree.map(jnp.zeros_like, updates["encoder"])}
+        params = optax.apply_updates(state.params, updates)
+        metrics["gradient_norm"] = optax.global_norm(grads)
+        decay = config.optim.ema_decay
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            ema_params=update_average(state.ema_params, params, decay, state.step),
+            ema_batch_stats=update_average(state.ema_batch_stats, batch_stats, decay, state.step),
+            opt_state=opt_state,
+        )
+        if frozen:
+            new_state = new_state.replace(
+                ema_params=new_state.ema_params | {"encoder": state.ema_params["encoder"]},
+                ema_batch_stats=new_state.ema_batch_stats | {"encoder": state.ema_batch_stats["encoder"]},
+            )
+        return new_state, metrics
+
+    return train_step
+
+
+def make_eval_step(model: JointModel, axis_name: str | None = None) -> Callable[[Any, Batch], Metrics]:
+    """Returns `step(variables, batch) -> sums` over the examples whose mask is 1, under real rounding.
+
+    The batch is a training batch plus "mask" float32 [B]. The sums are "count", "cross_entropy" (nats), "correct",
+    "correct5" and "bpp"; dividing by the count gives means in which every example counts once.
+    """
+
+    def eval_step(variables: Any, batch: Batch) -> Metrics:
+        images, labels, mask = to_float(batch["image"]), batch["label"], batch["mask"]
+        outputs = model.apply(variables, images, train=False)
+        top5 = jax.lax.top_k(outputs.logits, min(5, outputs.logits.shape[-1]))[1]
+        sums = {
+            "count": mask,
+            "cross_entropy": mask * losses.cross_entropy(outputs.logits, labels),
+            "correct": mask * (top5[:, 0] == labels),
+            "correct5": mask * jnp.any(top5 == labels[:, None], axis=-1),
+            "bpp": mask * losses.bits_per_pixel(outputs.bits, *images.shape[1:3]),
+        }
+        sums = jax.tree.map(jnp.sum, sums)
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+    return eval_step
