@@ -3,13 +3,15 @@
 Every function is a mean or a per-example value, so nothing scales with the batch size.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 
-def bits_per_pixel(bits: jax.Array, height: int, width: int) -> jax.Array:
-    """Returns bpp: bits [...] over the pixels of the image as it came in (no padding)."""
+def bits_per_pixel(bits: Any, height: int, width: int) -> Any:
+    """Returns bpp: bits (a number or an array) over the pixels of the image as it came in (no padding)."""
     return bits / (height * width)
 
 

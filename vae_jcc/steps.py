@@ -130,8 +130,12 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: JointModel, axis_name: str | None = None) -> Callable[[Any, Batch], Metrics]:
+def make_eval_step(
+    model: JointModel, quantizer: str = "mixed", axis_name: str | None = None
+) -> Callable[[Any, Batch], Metrics]:
     """Returns `step(variables, batch) -> sums` over the examples whose mask is 1, under real rounding.
+
+    (Under no rounding at all where the quantizer is "none".)
 
     The batch is a training batch plus "mask" float32 [B]. The sums are "count", "cross_entropy" (nats), "correct",
     "correct5" and "bpp"; dividing by the count gives means in which every example counts once.
@@ -139,7 +143,7 @@ def make_eval_step(model: JointModel, axis_name: str | None = None) -> Callable[
 
     def eval_step(variables: Any, batch: Batch) -> Metrics:
         images, labels, mask = to_float(batch["image"]), batch["label"], batch["mask"]
-        outputs = model.apply(variables, images, train=False)
+        outputs = model.apply(variables, images, train=False, quantizer=quantizer)
         top5 = jax.lax.top_k(outputs.logits, min(5, outputs.logits.shape[-1]))[1]
         sums = {
             "count": mask,

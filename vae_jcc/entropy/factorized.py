@@ -9,6 +9,7 @@ the probability of the symbol: that is why one function serves the training loss
 free functions of arrays; the Linen class at the end only declares the parameters.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
@@ -68,7 +69,7 @@ def quantile(layers: Layers, logit: jax.Array | float) -> jax.Array:
     """
     layers = jax.lax.stop_gradient(layers)
     channels = layers[0]["matrix"].shape[0]
-    low = jnp.full((channels,), -_BISECTION_RANGE, jnp.float32)
+    low = jnp.full((channels,), -_BISECTION_RANGE, layers[0]["bias"].dtype)
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
@@ -101,7 +102,7 @@ class FactorizedPrior(nn.Module):
         scale = self.init_scale ** (1 / (len(self.filters) + 1))
         layers = []
         for k, (d_in, d_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            start = float(jnp.log(jnp.expm1(1 / scale / d_out)))
+            start = math.log(math.expm1(1 / scale / d_out))
             layer = {
                 "matrix": self.param(f"matrix{k}", nn.initializers.constant(start), (self.channels, d_out, d_in)),
                 "bias": self.param(f"bias{k}", _uniform_bias, (self.channels, d_out)),

@@ -8,7 +8,8 @@
     quantizer in training      noise               y + uniform noise, the same as the rate's
                                mixed               straight-through rounding
                                noise_then_hard     noise, then (phase "hard") rounding behind a frozen encoder
-    quantizer in evaluation    always              rounding
+                               none                y itself: the network without a bottleneck, for references
+    quantizer in evaluation    always              rounding (none: y itself)
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
 from vae_jcc.quantization import add_uniform_noise, dequantize, quantize, straight_through_round
 
-QUANTIZERS = ("noise", "mixed", "noise_then_hard")
+QUANTIZERS = ("noise", "mixed", "noise_then_hard", "none")
 PARTS = ("encoder", "prior", "classifier", "decoder")
 
 
@@ -119,8 +120,8 @@ class JointModel(nn.Module):
             images: the batch.
             noise_keys: one PRNG key an example, [B]; needed in training.
             train: batch statistics and noise; False means running statistics and real rounding.
-            quantizer: in training, what the classifier sees: "noise", "mixed", or "hard" (rounding, and no gradient
-                into the encoder, which then uses its running statistics).
+            quantizer: in training, what the classifier sees: "noise", "mixed", "hard" (rounding, and no gradient into
+                the encoder, which then uses its running statistics). "none" holds in evaluation too.
         """
         frozen = quantizer == "hard"
         y = self.encoder(images, train=train and not frozen)
@@ -132,6 +133,8 @@ class JointModel(nn.Module):
         else:
             y_rate = add_uniform_noise(noise_keys, y)
             y_hat = y_rate if quantizer == "noise" else straight_through_round(y, offset)
+        if quantizer == "none":
+            y_hat = y
         bits = self.prior.bits(y_rate).sum(axis=(1, 2, 3))
         logits = self.classifier(y_hat, train=train)
         reconstruction = None

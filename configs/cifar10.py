@@ -1,0 +1,18 @@
+"""CIFAR-10, residual encoder of 75,596 parameters, 8x8x12 latent.
+
+Command:   python -m vae_jcc.main --config=configs/cifar10.py [--config.loss.lam=0.5]
+Hardware:  one GPU, or 2 CPU cores for a night
+Expect:    results/ holds what was measured, with the command of each figure
+
+Fine-tune along lam from a trained run: --config.init_from=runs/cifar10/best --config.train.epochs=4
+"""
+
+from configs import default
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the configuration: default.py's own values are this model's."""
+    c = default.get_config()
+    c.name = "cifar10"
+    return c

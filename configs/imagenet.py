@@ -1,0 +1,33 @@
+"""ImageNet-1k at 160 pixels with the shapes of the paper's AE-V3: 7x7 stem, pool, five blocks of 32 channels.
+
+Command:   python -m vae_jcc.main --config=configs/imagenet.py
+Hardware:  several GPUs or a TPU slice
+Data:      TFDS imagenet2012, prepared as ArrayRecord (the archives must be downloaded by hand from image-net.org)
+"""
+
+from configs import default
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the configuration."""
+    c = default.get_config()
+    c.name = "imagenet"
+    c.dataset.name = "imagenet2012"
+    c.dataset.train_split = "train[:99%]"
+    c.dataset.validation_split = "train[99%:]"
+    c.dataset.test_split = "validation"
+    c.dataset.image_size = 160
+    c.dataset.margin = 16
+    c.dataset.workers = 8
+    c.augment.crop_padding = 0
+    c.model.latent_channels = 32
+    c.model.encoder.stem_kernel = 7
+    c.model.encoder.stem_pool = True
+    c.model.encoder.stages = ((32, 4, 1), (32, 1, 2))
+    c.model.encoder.latent_kernel = 0
+    c.model.encoder.conv_bias = True
+    c.model.classifier.stages = ((256, 2, 1), (512, 2, 2))
+    c.train.batch_size = 256
+    c.train.epochs = 90.0
+    return c

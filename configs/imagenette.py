@@ -1,0 +1,23 @@
+"""Imagenette (ten ImageNet classes) at 160 pixels: the ImageNet path on a small data set.
+
+Command:   python -m vae_jcc.main --config=configs/imagenette.py
+Hardware:  one GPU
+"""
+
+from configs import imagenet
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the configuration."""
+    c = imagenet.get_config()
+    c.name = "imagenette"
+    c.dataset.name = "imagenette/160px-v2"
+    c.dataset.train_split = "train[:90%]"
+    c.dataset.validation_split = "train[90%:]"
+    c.dataset.image_size = 128
+    c.dataset.workers = 0
+    c.model.classifier.stages = ((128, 2, 1), (256, 2, 2))
+    c.train.batch_size = 64
+    c.eval.batch_size = 100
+    return c

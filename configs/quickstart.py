@@ -1,0 +1,36 @@
+"""The whole chain in minutes, on data that ships with the package: a slice of Fashion-MNIST.
+
+Command:   python -m vae_jcc.main --config=configs/quickstart.py
+Hardware:  2 CPU cores
+Expect:    README.md shows the measured table
+"""
+
+from configs import default
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the configuration."""
+    c = default.get_config()
+    c.name = "quickstart"
+    c.dataset.name = "bundled:fashion_mnist"
+    c.dataset.train_split = "train[:95%]"
+    c.dataset.validation_split = "train[95%:]"
+    c.dataset.note = "10,000-image slice"
+    c.augment.crop_padding = 2
+    c.model.latent_channels = 6
+    c.model.encoder.stem_features = 16
+    c.model.encoder.stages = ((24, 1, 2),)
+    c.model.classifier.stages = ((32, 1, 1), (64, 1, 2))
+    c.model.decoder.mode = "frozen"
+    c.model.decoder.features = 32
+    c.model.decoder.blocks = 1
+    c.model.decoder.epochs = 2.0
+    c.loss.lam = 0.5
+    c.train.batch_size = 64
+    c.train.epochs = 8.0
+    c.optim.learning_rate = 0.1
+    c.optim.ema_decay = 0.99
+    c.eval.jpeg_baseline = True
+    c.eval.every_epochs = 2.0
+    return c

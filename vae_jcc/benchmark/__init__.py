@@ -1,0 +1,1 @@
+"""What a model costs, and what else could be had for its bytes."""

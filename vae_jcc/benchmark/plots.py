@@ -1,0 +1,44 @@
+"""Rate-accuracy plots from results in the project's JSON schema."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def plot_rate_accuracy(path: Path, results: Sequence[dict[str, Any]], title: str, rate: str = "bpp_file") -> None:
+    """Draws top-1 against bits per pixel, one line a system, error bars over seeds, to a PNG or SVG file.
+
+    Args:
+        path: of the picture.
+        results: dictionaries in the results schema: "system", "points" with "top1" and rates as lists over seeds. A
+            system may name another rate to be drawn at in "rate", and a "marker" and "linestyle".
+        title: of the plot; name the data set and its note.
+        rate: which of a point's rates is the abscissa.
+    """
+    # The object interface needs no display and touches no global state.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for result in results:
+        points = sorted(result["points"], key=lambda p: np.mean(p[result.get("rate", rate)]))
+        x = [np.mean(p[result.get("rate", rate)]) for p in points]
+        y = [100 * np.mean(p["top1"]) for p in points]
+        spread = [100 * np.std(p["top1"], ddof=1) if len(p["top1"]) > 1 else 0.0 for p in points]
+        axes.errorbar(
+            x,
+            y,
+            yerr=spread if any(spread) else None,
+            marker=result.get("marker", "o"),
+            linestyle=result.get("linestyle", "-"),
+            capsize=3,
+            label=result["system"],
+        )
+    axes.set(xlabel="bits per pixel", ylabel="top-1 accuracy (%)", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,93 @@
+"""Checkpoints through Orbax: the training state, the data iterator's state and the facts that must match on resume."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from vae_jcc.state import TrainState
+
+# What a resumed run must share with the one that it continues, or its result would be neither's.
+_IDENTITY = ("seed", "model", "dataset", "augment", "quantizer", "entropy", "loss", "optim", "train", "init_from")
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `workdir`/checkpoints; saving goes on in the background."""
+
+    def __init__(self, workdir: Path, keep: int):
+        """Opens or makes the folder; the latest `keep` checkpoints stay."""
+        self.folder = workdir.absolute() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, iterator_state: dict[str, Any], config: ConfigDict) -> None:
+        """Saves in the background; does nothing if this step is saved already."""
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                iterator=ocp.args.JsonSave(iterator_state),
+                config=ocp.args.JsonSave(json.loads(config.to_json())),
+            ),
+        )
+
+    def restore(self, like: TrainState, config: ConfigDict) -> tuple[TrainState, dict[str, Any]]:
+        """Returns the newest state, placed as `like` is, and the data iterator's state.
+
+        Raises:
+            ValueError: the checkpoint was made with another configuration.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        got = self._manager.restore(
+            self.latest,
+            args=ocp.args.Composite(
+                config=ocp.args.JsonRestore(),
+                iterator=ocp.args.JsonRestore(),
+                state=ocp.args.StandardRestore(abstract),
+            ),
+        )
+        now, then = json.loads(config.to_json()), got["config"]
+        changed = [key for key in _IDENTITY if now[key] != then[key]]
+        if changed:
+            raise ValueError(
+                f"{self.folder} was made with another config ({', '.join(changed)} differ): "
+                "resume with the same config, or start in a new --workdir."
+            )
+        return got["state"], got["iterator"]
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes saving and releases the folder."""
+        self.wait()
+        self._manager.close()
+
+
+def save_variables(path: Path, variables: Any) -> None:
+    """Saves {"params", "batch_stats"} alone, replacing what was there: the best weights so far, or a start for others."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), variables, force=True)
+
+
+def load_variables(path: Path) -> Any:
+    """Returns the variables that `save_variables` wrote, as NumPy arrays.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"No checkpoint folder {path}: init_from wants a run's workdir/best folder.")
+    with ocp.StandardCheckpointer() as checkpointer:
+        return jax.tree.map(jax.device_get, checkpointer.restore(path.absolute()))

@@ -1,0 +1,147 @@
+"""Evaluation: in the graph for validation, from real bytes for every published figure."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jcc.artifact import Artifact
+from vae_jcc.coding import LatentCodec, pack_file, pack_stream
+from vae_jcc.data.pipeline import eval_batches
+from vae_jcc.data.sources import Source, open_source
+from vae_jcc.entropy.factorized import bin_bits
+from vae_jcc.entropy.tabulate import prior_layers
+from vae_jcc.inference import make_classify_fn, make_encode_fn
+from vae_jcc.losses import bits_per_pixel
+from vae_jcc.models.joint import build_classifier, build_encoder
+from vae_jcc.parallel import Devices
+from vae_jcc.quantization import dequantize
+
+
+def input_settings(config: ConfigDict) -> dict[str, Any]:
+    """Returns what `train_iterator` and `eval_batches` both take from the configuration and from this host's place."""
+    d = config.dataset
+    return {
+        "image_size": d.image_size,
+        "workers": d.workers,
+        "memory_limit": d.memory_limit,
+        "shard_index": jax.process_index(),
+        "shard_count": jax.process_count(),
+    }
+
+
+def evaluate_batches(
+    eval_step: Callable[..., Any], variables: Any, batches: Iterable[dict[str, np.ndarray]], devices: Devices
+) -> dict[str, float]:
+    """Returns means over all examples: "top1", "top5", "cross_entropy" (nats), "bpp" (estimated), and "n_images"."""
+    sums = None
+    for batch in batches:
+        new = eval_step(variables, devices.put_batch(batch))
+        sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
+    if sums is None:
+        raise ValueError("The evaluation split is empty: check config.dataset's splits.")
+    count = float(sums["count"])
+    return {
+        "n_images": count,
+        "top1": float(sums["correct"]) / count,
+        "top5": float(sums["correct5"]) / count,
+        "cross_entropy": float(sums["cross_entropy"]) / count,
+        "bpp": float(sums["bpp"]) / count,
+    }
+
+
+def evaluate_artifact(
+    artifact: Artifact, source: Source, *, batch_size: int = 500, progress: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Codes every image to bytes, decodes them, and classifies from the decoded symbols.
+
+    Args:
+        artifact: the trained model.
+        source: images and labels; where their sizes differ they are brought to the artifact's input size.
+        batch_size: images a step.
+        progress: called with the number of images done so far.
+
+    Returns:
+        "n_images", "top1", "top5", and per pixel: "bpp_estimated" (the prior's bits), "bpp_payload" (the entropy
+        coder's bytes), "bpp_file" (stream format, one header for all), "bpp_single_file" (a file for each image);
+        "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits.
+
+    Raises:
+        ValueError: the source's channels or classes do not fit, or it is empty.
+        RuntimeError: bytes did not decode to the symbols that were coded.
+    """
+    if source.info.channels != artifact.channels or source.info.num_classes != len(artifact.class_names):
+        raise ValueError(
+            f"{source.info.name} has {source.info.channels} channels and {source.info.num_classes} classes; the model "
+            f"wants {artifact.channels} and {len(artifact.class_names)}: choose the data set that it was trained for."
+        )
+    encode = make_encode_fn(build_encoder(artifact.config))
+    classify = make_classify_fn(build_classifier(artifact.config, len(artifact.class_names)))
+    edge, receiver = (artifact.variables(part) for part in ("encoder", "classifier"))
+    layers = prior_layers(artifact.variables("prior")["params"])
+    layers = [{k: jnp.asarray(v, jnp.float32) for k, v in layer.items()} for layer in layers]
+    estimate = jax.jit(lambda symbols: bin_bits(layers, dequantize(symbols, offset)).sum(axis=(1, 2, 3)))
+    offset, codec = jnp.asarray(artifact.offset), LatentCodec(artifact.tables)
+
+    ranks, bits, payloads, sizes, singles = [], [], [], [], 0
+    image_size = 0 if source.info.image_size else min(artifact.input_size)
+    for batch in eval_batches(source, batch_size=batch_size, image_size=image_size):
+        keep = batch["mask"] > 0
+        images = batch["image"]
+        symbols = np.asarray(encode(edge, offset, images))
+        coded = codec.encode_batch(symbols[keep])
+        decoded = symbols.copy()  # padding keeps the batch's shape, so that nothing is compiled twice
+        decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
+        if not np.array_equal(decoded, symbols):
+            raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
+        logits = np.asarray(classify(receiver, offset, decoded))
+        truth = np.take_along_axis(logits, batch["label"][:, None].astype(int), axis=1)
+        ranks.append(np.sum(logits > truth, axis=1)[keep])
+        bits.append(np.asarray(estimate(decoded))[keep])
+        payloads += coded
+        height, width = images.shape[1:3]
+        sizes += [(height, width)] * len(coded)
+        singles += sum(len(pack_file(p, artifact.fingerprint, height, width)) for p in coded)
+        if progress is not None:
+            progress(len(payloads))
+    if not payloads:
+        raise ValueError(f"{source.info.name} has no images in this split.")
+    rank, pixels = np.concatenate(ranks), sum(h * w for h, w in sizes)
+    payload = sum(map(len, payloads))
+    stream = len(pack_stream(payloads, artifact.fingerprint, sizes))
+    estimated = float(np.concatenate(bits).astype(np.float64).sum())
+    return {
+        "n_images": len(payloads),
+        "top1": float(np.mean(rank == 0)),
+        "top5": float(np.mean(rank < 5)),
+        "bpp_estimated": bits_per_pixel(estimated, pixels, 1),
+        "bpp_payload": bits_per_pixel(8.0 * payload, pixels, 1),
+        "bpp_file": bits_per_pixel(8.0 * stream, pixels, 1),
+        "bpp_single_file": bits_per_pixel(8.0 * singles, pixels, 1),
+        "bytes_payload": payload,
+        "bytes_stream": stream,
+        "payload_overhead": 8.0 * payload / estimated,
+    }
+
+
+def evaluate_workdir(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Evaluates the workdir's artifact on the test split, prints the figures and writes evaluation.json.
+
+    Raises:
+        FileNotFoundError: there is no artifact yet.
+    """
+    folder = workdir / "artifact"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No artifact in {workdir}: train first, with --mode=train and the same --workdir.")
+    d = config.dataset
+    source = open_source(d.name, d.test_split, data_dir=d.data_dir or None, on_corrupt=d.on_corrupt)
+    result = evaluate_artifact(Artifact.load(str(folder)), source, batch_size=config.eval.batch_size)
+    result |= {"dataset": d.name, "split": d.test_split, "data_note": d.note}
+    (workdir / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    return result

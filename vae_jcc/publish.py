@@ -1,0 +1,162 @@
+"""From trained variables to what a user keeps: the artifact, its figures from real bytes, a table and a plot."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from vae_jcc.artifact import Artifact, save_artifact
+from vae_jcc.benchmark.cost import count_macs, count_parameters
+from vae_jcc.benchmark.jpeg import evaluate_jpeg
+from vae_jcc.benchmark.plots import plot_rate_accuracy
+from vae_jcc.data.sources import Source
+from vae_jcc.entropy.factorized import quantization_offset
+from vae_jcc.entropy.tabulate import prior_layers, tabulate
+from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.models.joint import PARTS, build_encoder
+from vae_jcc.train_decoder import train_decoder
+
+_LIBRARIES = ("jax", "flax", "optax", "numpy", "constriction", "pillow")
+
+
+def publish(
+    config: ConfigDict, workdir: Path, variables: dict[str, Any], train: Source, validation: Source, test: Source
+) -> dict[str, Any]:
+    """Writes artifact/, evaluation.json, result.json and rate_accuracy.png to `workdir` and prints the table.
+
+    Args:
+        config: the complete configuration.
+        workdir: of the run.
+        variables: {"params", "batch_stats"} of the joint model.
+        train: source of training images (for the decoder and the JPEG reference).
+        validation: source for the reference's choices.
+        test: source of the published figures.
+
+    Returns:
+        The evaluation of the test split (see `evaluate_artifact`).
+    """
+    folder = workdir / "artifact"
+    image_shape = _input_shape(config, test)
+    export_artifact(folder, config, variables, test, image_shape[:2])
+    if config.model.decoder.mode == "frozen":
+        train_decoder(config, folder, train)
+    artifact = Artifact.load(str(folder))
+    ours = evaluate_artifact(artifact, test, batch_size=config.eval.batch_size)
+    ours |= {"dataset": config.dataset.name, "split": config.dataset.test_split, "data_note": config.dataset.note}
+    (workdir / "evaluation.json").write_text(json.dumps(ours, indent=1) + "\n")
+    results = [_result(config, variables, ours, image_shape)]
+    jpeg = None
+    if config.eval.jpeg_baseline:
+        jpeg = evaluate_jpeg(config, workdir / "jpeg", train, validation, test, ours["bpp_file"])
+        points = {k: [jpeg[k]] for k in ("top1", "top5", "bpp_payload", "bpp_file")}
+        name = "JPEG + same classifier (payload only)"
+        results.append({"system": name, "encoder": None, "rate": "bpp_payload", "marker": "s",
+                        "points": [{"label": f"quality={jpeg['quality']}", "seeds": [config.seed]} | points]})
+    (workdir / "result.json").write_text(json.dumps(results, indent=1) + "\n")
+    title = f"{config.dataset.name} {f'({config.dataset.note})' if config.dataset.note else ''}"
+    plot_rate_accuracy(workdir / "rate_accuracy.png", results, title)
+    _print_table(config, workdir, ours, jpeg)
+    return ours
+
+
+def export_artifact(
+    folder: Path, config: ConfigDict, variables: dict[str, Any], source: Source, input_size: tuple[int, int]
+) -> None:
+    """Builds the coding tables and saves the artifact (replacing one that is there)."""
+    params, stats = variables["params"], variables["batch_stats"]
+    layers = prior_layers(params["prior"])
+    offset = np.asarray(
+        quantization_offset([{k: jnp.asarray(v, jnp.float32) for k, v in layer.items()} for layer in layers])
+    )
+    save_artifact(
+        folder,
+        config=config,
+        variables={p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS if p in params},
+        tables=tabulate(params["prior"], offset),
+        offset=offset,
+        class_names=source.info.class_names,
+        channels=source.info.channels,
+        input_size=input_size,
+        dataset=config.dataset.name,
+        dataset_note=config.dataset.note,
+        facts={"encoder_parameters": count_parameters(params["encoder"]), "seed": config.seed},
+        dtype=config.artifact_dtype,
+    )
+
+
+def _input_shape(config: ConfigDict, source: Source) -> tuple[int, int, int]:
+    side = config.dataset.image_size
+    height, width = (side, side) if side else source.info.image_size
+    return height, width, source.info.channels
+
+
+def _result(
+    config: ConfigDict, variables: dict[str, Any], ours: dict[str, Any], image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Returns the run in the results schema (one point, one seed)."""
+    params = variables["params"]
+    encoder = build_encoder(config)
+    encoder_variables = {k: variables[k]["encoder"] for k in ("params", "batch_stats")}
+    macs = count_macs(encoder.apply, encoder_variables, jnp.zeros((1, *image_shape)))
+    rates = ("top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file")
+    return {
+        "system": f"vae_jcc/{config.name}",
+        "dataset": config.dataset.name,
+        "data_note": config.dataset.note,
+        "split": config.dataset.test_split,
+        "n_images": ours["n_images"],
+        "encoder": {
+            "params": count_parameters(params["encoder"]),
+            "macs_per_pixel": macs / (image_shape[0] * image_shape[1]),
+        },
+        "receiver": {"params": count_parameters(params["classifier"])},
+        "points": [{"label": f"lam={config.loss.lam}", "seeds": [config.seed]} | {k: [ours[k]] for k in rates}],
+        "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}, {platform.machine()}",
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _print_table(config: ConfigDict, workdir: Path, ours: dict[str, Any], jpeg: dict[str, Any] | None) -> None:
+    note = f" ({config.dataset.note})" if config.dataset.note else ""
+    table = Table(title=f"{config.dataset.name}{note}, split {config.dataset.test_split}: {ours['n_images']} images")
+    for column in ("system", "top-1", "top-5", "bpp estimated", "bpp payload", "bpp file"):
+        table.add_column(column, justify="left" if column == "system" else "right")
+    table.add_row(
+        f"vae_jcc/{config.name} (stream format)",
+        f"{ours['top1']:.2%}",
+        f"{ours['top5']:.2%}",
+        *(f"{ours[k]:.4f}" for k in ("bpp_estimated", "bpp_payload", "bpp_file")),
+    )
+    if jpeg is not None:
+        table.add_row(
+            f"JPEG quality {jpeg['quality']} + same classifier",
+            f"{jpeg['top1']:.2%}",
+            f"{jpeg['top5']:.2%}",
+            "-",
+            f"{jpeg['bpp_payload']:.4f}",
+            f"{jpeg['bpp_file']:.4f}",
+        )
+    console = Console(width=max(100, Console().width))
+    console.print(table)
+    if jpeg is not None:
+        console.print("JPEG's payload leaves out the bytes that a flat grey image costs (headers and tables).")
+    model = workdir / "artifact"
+    console.print(
+        f"\nWritten to {workdir}: artifact/ (the model), evaluation.json, result.json, rate_accuracy.png, best/.\n"
+        f"Try next:\n"
+        f"  vae-jcc encode   --model {model} PICTURE.png      # a picture to a file of bytes\n"
+        f"  vae-jcc classify --model {model} PICTURE.vjc      # what it shows, from that file alone\n"
+        f"  vae-jcc evaluate --model {model} --data {config.dataset.name} --split {config.dataset.test_split}\n"
+        f"  python -m vae_jcc.main --config=configs/cifar10.py",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

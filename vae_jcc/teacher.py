@@ -1,0 +1,35 @@
+"""A trained artifact as the teacher of another model (distillation; Hinton et al. 2015)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from vae_jcc.artifact import Artifact
+from vae_jcc.models.joint import build_classifier, build_encoder
+from vae_jcc.quantization import dequantize, quantize
+
+
+def load_teacher(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
+    """Returns a function from images float32 [B, H, W, C] in [0, 1] to logits float32 [B, K].
+
+    Args:
+        path: an artifact's folder or a name in the zoo.
+        num_classes: of the student.
+
+    Raises:
+        ValueError: the teacher names other classes.
+    """
+    artifact = Artifact.load(path)
+    if len(artifact.class_names) != num_classes:
+        raise ValueError(f"The teacher {path} knows {len(artifact.class_names)} classes, the data set has {num_classes}.")
+    encoder = build_encoder(artifact.config)
+    classifier = build_classifier(artifact.config, num_classes)
+    encoder_variables, classifier_variables = artifact.variables("encoder"), artifact.variables("classifier")
+    offset = jnp.asarray(artifact.offset)
+
+    def logits(images: jax.Array) -> jax.Array:
+        symbols = quantize(encoder.apply(encoder_variables, images), offset)
+        return classifier.apply(classifier_variables, dequantize(symbols, offset))
+
+    return logits

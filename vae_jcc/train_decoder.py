@@ -1,0 +1,77 @@
+"""Trains a decoder on a finished artifact: symbols in, pictures out, accuracy untouched by construction."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jcc import losses, optim
+from vae_jcc.artifact import Artifact, add_decoder
+from vae_jcc.data.augment import to_float
+from vae_jcc.data.pipeline import train_iterator
+from vae_jcc.data.sources import Source
+from vae_jcc.evaluate import input_settings
+from vae_jcc.inference import make_encode_fn
+from vae_jcc.models.joint import build_decoder, build_encoder
+from vae_jcc.quantization import dequantize
+
+
+def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
+    """Trains the decoder on the artifact's own symbols and adds it to the artifact.
+
+    The encoder runs as it is shipped, in inference mode, so neither its bytes nor the classifier can change.
+
+    Args:
+        config: the complete configuration; `config.model.decoder` sets size, epochs and learning rate.
+        folder: of the artifact.
+        source: training images.
+
+    Returns:
+        The mean squared error of the last hundred steps, on [0, 1] pixels.
+    """
+    artifact, settings = Artifact.load(str(folder)), config.model.decoder
+    encode, edge, offset = make_encode_fn(build_encoder(config)), artifact.variables("encoder"), artifact.offset
+    decoder = build_decoder(config, artifact.channels)
+    total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
+    optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
+    iterator = train_iterator(source, batch_size=config.train.batch_size, seed=config.seed, **input_settings(config))
+
+    @jax.jit
+    def step(variables: Any, opt_state: Any, images: jax.Array, symbols: jax.Array) -> tuple[Any, Any, jax.Array]:
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            y_hat = dequantize(symbols, jnp.asarray(offset))
+            out, updates = decoder.apply(
+                {"params": params, "batch_stats": variables["batch_stats"]},
+                y_hat,
+                images.shape[1:3],
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return losses.mean_squared_error(to_float(images), out).mean(), updates["batch_stats"]
+
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": stats}, opt_state, loss
+
+    variables = opt_state = None
+    recent: list[float] = []
+    try:
+        for i in range(total):
+            images = next(iterator)["image"]
+            symbols = encode(edge, offset, images)
+            if variables is None:
+                init = decoder.init(jax.random.key(config.seed), dequantize(symbols[:1], offset), images.shape[1:3])
+                variables, opt_state = dict(init), optimizer.init(init["params"])
+            variables, opt_state, loss = step(variables, opt_state, images, symbols)
+            recent = [*recent[-99:], float(loss)]
+            if (i + 1) % 500 == 0:
+                logging.info("decoder step %d/%d  mse %.5f", i + 1, total, np.mean(recent))
+    finally:
+        iterator.close()
+    add_decoder(folder, variables)
+    return float(np.mean(recent))
