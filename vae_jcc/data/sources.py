@@ -1,0 +1,110 @@
+"""Where labelled images come from, behind one small interface.
+
+    name                       reads
+    "cifar10", "imagenette/160px-v2", "imagenet2012"   TensorFlow Datasets (tfds_source.py)
+    "folder:DIR"                                       class sub-folders (folder_source.py)
+    "bundled:fashion_mnist"                            what ships with the package (bundled_source.py)
+
+Counts, class names, channels and sizes are the source's own; nothing downstream may write them
+as literals. Importing this module loads neither TensorFlow nor JAX, and each kind of source is
+imported when it is first asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypedDict
+
+import numpy as np
+
+from vae_jcc.data.errors import DataError
+
+OnCorrupt = Literal["raise", "skip"]
+
+
+class Example(TypedDict):
+    """One labelled image."""
+
+    image: np.ndarray  # uint8 [H, W, C]
+    label: int  # 0 ... num_classes - 1
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a source knows about itself.
+
+    Attributes:
+        name: as given to `open_source`.
+        split: as given to `open_source`.
+        num_examples: usable examples (skipped ones are not among them).
+        num_classes: number of classes, also of those without an example in this split.
+        class_names: one name for each class.
+        channels: 1 (grey) or 3 (RGB), the same for every image.
+        image_size: (H, W) of every image, or None where sizes differ.
+        note: what must be said beside figures taken on it, such as "JPEG-75 copy"; often empty.
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: tuple[int, int] | None
+    note: str
+
+
+class Source(Protocol):
+    """A list of labelled images with random access; it can be sent to worker processes."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source knows about itself."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of the images that `on_corrupt="skip"` left out."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        """Reads several examples at once, which some formats do many times faster."""
+
+
+def open_source(
+    name: str, split: str, *, data_dir: str | None = None, on_corrupt: OnCorrupt = "raise"
+) -> Source:
+    """Opens the split of a data set.
+
+    With on_corrupt="skip" every image is decoded once while opening, and those that fail are
+    left out and listed in `skipped`. That costs one pass over the data, and buys exact counts
+    that are the same on every host and in every run, because they depend on the data alone;
+    nothing downstream ever meets a hole. With "raise" an image is first decoded when it is used.
+
+    Args:
+        name: the data set, see the head of this file.
+        split: such as "train", "train[:90%]", "train[:10%]+train[90%:]" (splits.py).
+        data_dir: where TensorFlow Datasets keeps its data; by default the environment variable
+            TFDS_DATA_DIR, else ~/tensorflow_datasets. Other sources do not use it.
+        on_corrupt: "raise" stops at an image that cannot be decoded and names it, "skip" leaves
+            it out and counts it.
+
+    Raises:
+        DataError: the data set or split is not there; the message says how to get it.
+        CorruptImageError: an image cannot be decoded and on_corrupt is "raise".
+    """
+    if on_corrupt not in ("raise", "skip"):
+        raise DataError(f'on_corrupt is "raise" or "skip", not "{on_corrupt}".')
+    kind, separator, rest = name.partition(":")
+    if separator and kind == "folder":
+        from vae_jcc.data.folder_source import open_folder
+
+        return open_folder(rest, split, on_corrupt=on_corrupt)
+    if separator and kind == "bundled":
+        from vae_jcc.data.bundled_source import open_bundled
+
+        return open_bundled(rest, split)
+    from vae_jcc.data.tfds_source import open_tfds
+
+    return open_tfds(name, split, data_dir=data_dir, on_corrupt=on_corrupt)
