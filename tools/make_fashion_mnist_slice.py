@@ -43,9 +43,7 @@ def balanced_choice(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray
     """
     rng = np.random.default_rng(seed)
     classes = np.unique(labels)
-    chosen = np.stack(
-        [rng.permutation(np.flatnonzero(labels == k))[:per_class] for k in classes], axis=1
-    )
+    chosen = np.stack([rng.permutation(np.flatnonzero(labels == k))[:per_class] for k in classes], axis=1)
     return rng.permuted(chosen, axis=1).reshape(-1)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vae_jcc.data.errors import DataError
 from vae_jcc.data.images import resize_and_crop
-from vae_jcc.data.sources import Example, Source, SourceInfo
+from vae_jcc.data.sources import Example, Source, SourceInfo, read_examples
 
 _CHUNK = 256  # examples decoded by one task: long enough to hide the pool, short enough to report
 
@@ -40,29 +41,28 @@ class ArraySource:
         return [self[index] for index in indices]
 
 
-def decode_into_memory(
-    source: Source,
-    *,
-    resize: int | None = None,
-    crop: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+def load_into_memory(
+    source: Source, image_size: int = 0, *, on_progress: Callable[[int, int], None] | None = None
 ) -> ArraySource:
     """Decodes a whole source once, on all cores.
 
     Args:
-        source: its images must have one size unless `resize` and `crop` give them one.
-        resize: shorter side to scale to, with `crop`; see `resize_and_crop`.
-        crop: side of the centre square to keep.
+        source: what to decode.
+        image_size: side of the square to which images are brought (`resize_and_crop`); 0 leaves them as they are,
+            which needs a source of one size.
         on_progress: called with (images done, images in all) now and then.
 
     Returns:
-        The same examples in the same order, N * H * W * C bytes of pixels.
+        The same examples in the same order, N * H * W * C bytes of pixels; `source` itself where nothing is to do.
 
     Raises:
+        DataError: the images differ in size and image_size is 0.
         CorruptImageError: an image cannot be decoded.
     """
+    height, width = common_size(source.info, image_size)
+    if isinstance(source, ArraySource) and source.info.image_size == (height, width):
+        return source
     total = len(source)
-    height, width = (crop, crop) if crop is not None else _uniform_size(source.info)
     images = np.empty((total, height, width, source.info.channels), np.uint8)
     labels = np.empty(total, np.int32)
     done, lock = 0, threading.Lock()
@@ -70,8 +70,8 @@ def decode_into_memory(
     def decode(start: int) -> None:
         nonlocal done
         chunk = range(start, min(start + _CHUNK, total))
-        for index, example in zip(chunk, source.__getitems__(chunk), strict=True):
-            images[index] = fit(example["image"], resize, crop)
+        for index, example in zip(chunk, read_examples(source, chunk), strict=True):
+            images[index] = fit(example["image"], image_size)
             labels[index] = example["label"]
         with lock:
             done += len(chunk)
@@ -87,17 +87,25 @@ def decode_into_memory(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     info = replace(source.info, image_size=(height, width))
-    return ArraySource(info, images, labels, source.skipped)
+    return ArraySource(info, images, labels, getattr(source, "skipped", ()))
 
 
-def fit(image: np.ndarray, resize: int | None, crop: int | None) -> np.ndarray:
-    """Applies `resize_and_crop` where sizes are given, else returns the image as it is."""
-    if resize is None or crop is None:
-        return image
-    return resize_and_crop(image, resize=resize, crop=crop)
+def fit(image: np.ndarray, image_size: int) -> np.ndarray:
+    """Brings an image [H, W, C] to a square of side image_size; 0 leaves it as it is."""
+    return resize_and_crop(image, image_size) if image_size else image
 
 
-def _uniform_size(info: SourceInfo) -> tuple[int, int]:
+def common_size(info: SourceInfo, image_size: int) -> tuple[int, int]:
+    """Height and width that all images have once they are brought to `image_size` (0: as they are).
+
+    Raises:
+        DataError: the images differ in size and image_size is 0.
+    """
+    if image_size:
+        return image_size, image_size
     if info.image_size is None:
-        raise ValueError(f"The images of {info.name} differ in size: give resize and crop.")
+        raise DataError(
+            f'The images of "{info.name}" differ in size: set config.dataset.image_size to the side in pixels to '
+            "which they are to be brought."
+        )
     return info.image_size

@@ -58,6 +58,4 @@ def _load(name: str, split: str, array: str) -> np.ndarray:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return archive[array]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"The bundled data set {path} cannot be read ({error}): reinstall the package."
-        ) from error
+        raise DataError(f"The bundled data set {path} cannot be read ({error}): reinstall the package.") from error

@@ -10,24 +10,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from vae_jcc.data.errors import CorruptImageError, DataError
+from vae_jcc.data.errors import CorruptImageError
 
-_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
-_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+_GREY_MODES = _SIXTEEN_BIT_MODES | {"1", "L", "LA"}
+# PNG keeps EXIF behind the pixels, so asking would decode the whole file; nobody rotates so.
+_EXIF_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})  # EXIF orientations that turn by a quarter
 _EXIF_ORIENTATION = 0x0112
 
 
-def decode_image(
-    encoded: bytes | Path, channels: int, name: str, *, exif_orientation: bool = False
-) -> np.ndarray:
+def decode_image(encoded: bytes | Path, channels: int, name: str, *, exif_orientation: bool = False) -> np.ndarray:
     """Decodes a JPEG, PNG or WebP.
 
     Args:
         encoded: the file's bytes, or its path.
         channels: 1 (grey, by ITU-R 601 luma) or 3 (RGB). An alpha channel is dropped.
         name: what to call the image in an error.
-        exif_orientation: turn the image upright as its EXIF tag says.
+        exif_orientation: turn a JPEG or WebP upright as its EXIF tag says, as viewers do.
 
     Returns:
         uint8 [H, W, channels].
@@ -40,8 +40,9 @@ def decode_image(
         if not data:
             raise CorruptImageError(f"{name} is empty.")
         with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image) if exif_orientation else image
-            return _to_array(upright, channels)
+            if exif_orientation and image.format in _EXIF_FORMATS:
+                return _to_array(ImageOps.exif_transpose(image), channels)
+            return _to_array(image, channels)
     except (CorruptImageError, MemoryError):
         raise
     # Pillow's decoders raise a dozen unrelated types on damaged input (OSError, SyntaxError,
@@ -64,8 +65,9 @@ def read_header(path: Path) -> tuple[int, int, bool]:
             raise CorruptImageError(f"{path} is empty.")
         with Image.open(path) as image:
             width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION, 1) in _SWAPS_SIDES:
-                width, height = height, width
+            if image.format in _EXIF_FORMATS:
+                if image.getexif().get(_EXIF_ORIENTATION, 1) in _SWAPS_SIDES:
+                    width, height = height, width
             return height, width, image.mode in _GREY_MODES
     except CorruptImageError:
         raise
@@ -73,42 +75,35 @@ def read_header(path: Path) -> tuple[int, int, bool]:
         raise CorruptImageError(f"{path} cannot be decoded: {_one_line(error)}.") from error
 
 
-def resize_and_crop(image: np.ndarray, *, resize: int, crop: int) -> np.ndarray:
-    """Scales the shorter side to `resize` (bicubic, antialiased) and cuts out the centre.
+def resize_and_crop(image: np.ndarray, side: int) -> np.ndarray:
+    """Scales the shorter side to `side` (bicubic, antialiased) and cuts out the centre.
 
-    "Resize 256, centre-crop 160" of the ImageNet papers is resize=256, crop=160. An image that
-    already has the wanted size comes back untouched, to the bit.
+    An image that already has the wanted size comes back untouched, to the bit.
 
     Args:
         image: uint8 [H, W, C].
-        resize: shorter side after scaling, in pixels.
-        crop: side of the square cut from the centre, at most `resize`.
+        side: of the square that is wanted, in pixels.
 
     Returns:
-        uint8 [crop, crop, C].
+        uint8 [side, side, C].
     """
-    if crop > resize:
-        raise DataError(f"A crop of {crop} pixels does not fit into a shorter side of {resize}.")
     height, width, channels = image.shape
-    if min(height, width) != resize:
-        scale = resize / min(height, width)
-        height, width = max(resize, round(height * scale)), max(resize, round(width * scale))
+    if min(height, width) != side:
+        scale = side / min(height, width)
+        height, width = max(side, round(height * scale)), max(side, round(width * scale))
         pixels = Image.fromarray(image[..., 0] if channels == 1 else image)
-        image = np.asarray(pixels.resize((width, height), Image.Resampling.BICUBIC))
-        image = image.reshape(height, width, channels)
-    top, left = (height - crop) // 2, (width - crop) // 2
-    return image[top : top + crop, left : left + crop]
+        image = np.asarray(pixels.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, channels)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def _to_array(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode in _SIXTEEN_BIT_MODES:
         # Pillow's own conversion clips 16 bits at 255 and leaves a white picture.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if channels == 3:
-        return np.array(image.convert("RGB"))
-    if image.mode != "L":
-        image = image.convert("RGB").convert("L") if image.mode == "P" else image.convert("L")
-    return np.array(image)[..., None]
+    mode = "RGB" if channels == 3 else "L"
+    pixels = np.array(image if image.mode == mode else image.convert(mode))
+    return pixels if channels == 3 else pixels[..., None]
 
 
 def _one_line(error: Exception) -> str:

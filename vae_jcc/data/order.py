@@ -47,8 +47,7 @@ class Shard:
             )
         if self.batch_size % self.count:
             raise DataError(
-                f"The global batch of {self.batch_size} does not divide among {self.count} hosts: "
-                "choose a multiple."
+                f"The global batch of {self.batch_size} does not divide among {self.count} hosts: choose a multiple."
             )
 
     @property

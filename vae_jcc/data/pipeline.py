@@ -9,31 +9,31 @@ Batch number n is a pure function of (seed, n) (order.py), so the order is the s
 number of workers, threads or hosts, and the state to save is the number of the next batch.
 
 Random crops and flips belong to the step, on the device (augment.py); the host only brings all
-images to one size. For a random crop of S pixels from larger pictures ask for `margin` pixels
-more and let the device cut.
+images to one size: with image_size > 0 the shorter side is scaled to image_size + 2 * margin
+(bicubic) and the centre square of that side is kept, from which the device cuts image_size at
+random. Evaluation has no margin.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 
-from vae_jcc.data.array_source import ArraySource, decode_into_memory, fit
+from vae_jcc.data.array_source import ArraySource, common_size, fit, load_into_memory
 from vae_jcc.data.errors import DataError
 from vae_jcc.data.order import EvalOrder, Shard, TrainOrder
-from vae_jcc.data.sources import Source
+from vae_jcc.data.sources import Source, read_examples
 from vae_jcc.data.stream import batch_stream, close_stream
 
 Progress = Callable[[int, int], None]
 
+DEFAULT_MEMORY_LIMIT = 4 * 2**30  # bytes
 
-class Batch(TypedDict):
-    """What a step takes, this host's part of it."""
 
-    image: np.ndarray  # uint8 [b, H, W, C]
-    label: np.ndarray  # int32 [b]
-    mask: NotRequired[np.ndarray]  # float32 [b], evaluation only: 1 for examples, 0 for padding
+# This host's part of a batch: "image" uint8 [b, H, W, C], "label" int32 [b]; in evaluation also "mask" float32 [b],
+# 1 for examples and 0 for padding.
+Batch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,26 @@ class _BatchLoader:
 
     source: Source
     order: TrainOrder | EvalOrder
-    resize: int | None
-    crop: int | None
+    image_size: int  # side of the square to which images are brought; 0: as they are
     pad_to: int | None  # rows of a padded evaluation batch; None: training
 
     def __call__(self, number: int) -> Batch:
         if self.pad_to is None:
             return self._load(self.order.indices(number))
         # Evaluation comes round again: a second pass may reuse running workers.
-        assert isinstance(self.order, EvalOrder)
+        assert isinstance(self.order, EvalOrder)  # for the type checker
         return _padded(self._load(self.order.indices(number % self.order.batches)), self.pad_to)
 
     def _load(self, indices: np.ndarray) -> Batch:
         if isinstance(self.source, ArraySource):
             return {"image": self.source.images[indices], "label": self.source.labels[indices]}
-        examples = self.source.__getitems__(indices.tolist())
-        height, width = (self.crop, self.crop) if self.crop else self._image_size()
+        examples = read_examples(self.source, indices.tolist())
+        height, width = common_size(self.source.info, self.image_size)
         images = np.empty((len(examples), height, width, self.source.info.channels), np.uint8)
         for row, example in enumerate(examples):
-            images[row] = fit(example["image"], self.resize, self.crop)
+            images[row] = fit(example["image"], self.image_size)
         labels = np.array([example["label"] for example in examples], np.int32)
         return {"image": images, "label": labels}
-
-    def _image_size(self) -> tuple[int, int]:
-        assert self.source.info.image_size is not None
-        return self.source.info.image_size
 
 
 class TrainIterator(Iterator[Batch]):
@@ -201,10 +196,10 @@ def train_iterator(
     *,
     batch_size: int,
     seed: int,
-    image_size: int | None = None,
+    image_size: int = 0,
     margin: int = 0,
     workers: int = 0,
-    memory_limit_bytes: int = 2**30,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
     shard_index: int = 0,
     shard_count: int = 1,
     on_progress: Progress | None = None,
@@ -215,38 +210,38 @@ def train_iterator(
         source: the training split.
         batch_size: examples in a global batch; this host gets batch_size / shard_count of them.
         seed: of the order; (seed, epoch) decides each epoch's permutation.
-        image_size: side of the square that the step works on, or None to leave images as they
-            are, which a source of one size allows.
-        margin: extra pixels for a random crop on the device: images come as squares of
-            image_size + margin, the shorter side scaled to that and the centre kept.
+        image_size: side S of the square that the step works on; 0 leaves images as they are, which
+            needs a source of one size.
+        margin: extra pixels on each side for a random crop on the device, with image_size > 0.
         workers: processes that decode; 0 decodes in threads of this process. A source held in
             memory uses none.
-        memory_limit_bytes: sources whose decoded pixels need no more stay in memory.
+        memory_limit: sources whose decoded pixels need no more bytes stay in memory.
         shard_index: this host's number, from 0.
         shard_count: number of hosts.
         on_progress: called with (done, all) while images are decoded into memory.
 
     Returns:
-        An iterator of {"image": uint8 [b, S, S, C], "label": int32 [b]}.
+        An iterator of {"image": uint8 [b, H, W, C], "label": int32 [b]}, H = W = S + 2 * margin if S > 0.
 
     Raises:
         DataError: the settings do not fit the source.
     """
-    side = None if image_size is None else image_size + margin
+    if margin and not image_size:
+        raise DataError("config.dataset.margin leaves room around config.dataset.image_size: set that too.")
+    side = image_size + 2 * margin
     shard = Shard(batch_size, shard_index, shard_count)
     order = TrainOrder(len(source), seed, shard)
-    ready, resize, crop = _prepare(source, side, side, memory_limit_bytes, on_progress)
-    return TrainIterator(_BatchLoader(ready, order, resize, crop, None), order, workers)
+    ready, side = _prepare(source, side, memory_limit, on_progress)
+    return TrainIterator(_BatchLoader(ready, order, side, None), order, workers)
 
 
 def eval_batches(
     source: Source,
     *,
     batch_size: int,
-    image_size: int | None = None,
-    resize: int | None = None,
+    image_size: int = 0,
     workers: int = 0,
-    memory_limit_bytes: int = 2**30,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
     shard_index: int = 0,
     shard_count: int = 1,
     on_progress: Progress | None = None,
@@ -259,50 +254,32 @@ def eval_batches(
     Args:
         source: the split to evaluate.
         batch_size: examples in a global batch; this host gets batch_size / shard_count of them.
-        image_size: side of the centre crop, or None to leave images as they are.
-        resize: shorter side before the crop ("resize 256, crop 160"); by default `image_size`.
+        image_size: side of the square to which images are brought; 0 leaves them as they are.
         workers: as in `train_iterator`.
-        memory_limit_bytes: as in `train_iterator`.
+        memory_limit: as in `train_iterator`.
         shard_index: as in `train_iterator`.
         shard_count: as in `train_iterator`.
         on_progress: as in `train_iterator`.
 
     Returns:
-        An iterable of {"image": uint8 [b, S, S, C], "label": int32 [b], "mask": float32 [b]}.
+        An iterable of {"image": uint8 [b, H, W, C], "label": int32 [b], "mask": float32 [b]}.
     """
-    if resize is not None and image_size is None:
-        raise DataError("A resize needs an image_size to crop to.")
     shard = Shard(batch_size, shard_index, shard_count)
     order = EvalOrder(len(source), shard)
-    before = image_size if resize is None else resize
-    ready, before, crop = _prepare(source, before, image_size, memory_limit_bytes, on_progress)
-    return EvalBatches(_BatchLoader(ready, order, before, crop, shard.rows), order, workers)
+    ready, side = _prepare(source, image_size, memory_limit, on_progress)
+    return EvalBatches(_BatchLoader(ready, order, side, shard.rows), order, workers)
 
 
-def _prepare(
-    source: Source,
-    resize: int | None,
-    crop: int | None,
-    memory_limit_bytes: int,
-    on_progress: Progress | None,
-) -> tuple[Source, int | None, int | None]:
-    """Decodes a source into memory where it fits, and drops sizes that would change nothing."""
-    info = source.info
-    if resize is not None and info.image_size == (resize, resize) and crop == resize:
-        resize = crop = None
-    if crop is None and info.image_size is None:
-        raise DataError(
-            f'The images of "{info.name}" differ in size: set an image size to bring them to one.'
-        )
-    if resize is not None and crop is not None and crop > resize:
-        raise DataError(f"A crop of {crop} pixels does not fit into a shorter side of {resize}.")
-    height, width = info.image_size if crop is None else (crop, crop)  # type: ignore[misc]
-    if isinstance(source, ArraySource) and crop is None:
-        return source, None, None
-    if len(source) * height * width * info.channels > memory_limit_bytes:
-        return source, resize, crop
-    ready = decode_into_memory(source, resize=resize, crop=crop, on_progress=on_progress)
-    return ready, None, None
+def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress | None) -> tuple[Source, int]:
+    """Decodes a source into memory where it fits; returns it and the size to which images are still to be brought."""
+    height, width = common_size(source.info, side)
+    if source.info.image_size == (height, width):
+        side = 0
+    if isinstance(source, ArraySource) and not side:
+        return source, 0
+    if len(source) * height * width * source.info.channels > memory_limit:
+        return source, side
+    return load_into_memory(source, side, on_progress=on_progress), 0
 
 
 def _padded(batch: Batch, rows: int) -> Batch:

@@ -1,9 +1,9 @@
 """Where labelled images come from, behind one small interface.
 
-    name                       reads
-    "cifar10", "imagenette/160px-v2", "imagenet2012"   TensorFlow Datasets (tfds_source.py)
-    "folder:DIR"                                       class sub-folders (folder_source.py)
-    "bundled:fashion_mnist"                            what ships with the package (bundled_source.py)
+    name                                 what it opens
+    "cifar10", "imagenette/160px-v2"     TensorFlow Datasets (tfds_source.py)
+    "folder:DIR"                         pictures in class sub-folders (folder_source.py)
+    "bundled:fashion_mnist"              what ships with the package (bundled_source.py)
 
 Counts, class names, channels and sizes are the source's own; nothing downstream may write them
 as literals. Importing this module loads neither TensorFlow nor JAX, and each kind of source is
@@ -12,20 +12,15 @@ imported when it is first asked for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypedDict
-
-import numpy as np
+from typing import Any, Literal, Protocol
 
 from vae_jcc.data.errors import DataError
 
 OnCorrupt = Literal["raise", "skip"]
 
 
-class Example(TypedDict):
-    """One labelled image."""
-
-    image: np.ndarray  # uint8 [H, W, C]
-    label: int  # 0 ... num_classes - 1
+# One labelled image: {"image": uint8 [H, W, C], "label": int from 0 to num_classes - 1}.
+Example = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,21 +55,28 @@ class Source(Protocol):
     def info(self) -> SourceInfo:
         """What the source knows about itself."""
 
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def __getitem__(self, index: int) -> Example:
+        """Decodes one example."""
+
+
+class OpenedSource(Source, Protocol):
+    """What `open_source` returns."""
+
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Names of the images that `on_corrupt="skip"` left out."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
-        """Reads several examples at once, which some formats do many times faster."""
+        """One message for each image that on_corrupt="skip" left out."""
 
 
-def open_source(
-    name: str, split: str, *, data_dir: str | None = None, on_corrupt: OnCorrupt = "raise"
-) -> Source:
+def read_examples(source: Source, indices: Sequence[int]) -> list[Example]:
+    """Reads several examples, at once where the source can (`__getitems__`), which some formats do much faster."""
+    read = getattr(source, "__getitems__", None)
+    return read(indices) if read is not None else [source[index] for index in indices]
+
+
+def open_source(name: str, split: str, *, data_dir: str | None = None, on_corrupt: OnCorrupt = "raise") -> OpenedSource:
     """Opens the split of a data set.
 
     With on_corrupt="skip" every image is decoded once while opening, and those that fail are

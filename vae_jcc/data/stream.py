@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 _MAX_THREADS = 8
 _BATCHES_PER_WORKER = 2
 
 
-def batch_stream(
-    load: Callable[[int], T], first: int, workers: int, in_memory: bool
-) -> Iterator[T]:
+def batch_stream(load: Callable[[int], T], first: int, workers: int, in_memory: bool) -> Iterator[T]:
     """Yields load(first), load(first + 1), ... without end, in this order.
 
     At most two batches per thread or worker wait in memory (Grain's own default is 500).
@@ -38,7 +38,7 @@ def batch_stream(
     if workers and not in_memory:
         _mark_flags_as_parsed()
         options = grain.MultiprocessingOptions(workers, _BATCHES_PER_WORKER)
-        batches = batches.mp_prefetch(options)
+        batches = batches.mp_prefetch(options).map(_own)
     return iter(batches)
 
 
@@ -47,6 +47,13 @@ def close_stream(stream: Iterator[Any]) -> None:
     close = getattr(stream, "close", None)
     if close is not None:
         close()
+
+
+def _own(batch: Any) -> Any:
+    """Copies arrays out of a worker's shared memory, which is then freed and never outlives the process."""
+    if not isinstance(batch, dict):
+        return batch
+    return {key: np.array(value) for key, value in batch.items()}
 
 
 def _mark_flags_as_parsed() -> None:

@@ -76,9 +76,7 @@ class TfdsSource:
             image = decode_image(image, self.info.channels, self._name(record))
         expected = (*(self.info.image_size or image.shape[:2]), self.info.channels)
         if image.shape != expected:
-            raise CorruptImageError(
-                f"{self._name(record)} is {image.shape}, the data set promises {expected}."
-            )
+            raise CorruptImageError(f"{self._name(record)} is {image.shape}, the data set promises {expected}.")
         label = int(features[self.label_key])
         if not 0 <= label < self.info.num_classes:
             raise DataError(
@@ -88,9 +86,7 @@ class TfdsSource:
         return {"image": image, "label": label}
 
 
-def open_tfds(
-    name: str, split: str, *, data_dir: str | None = None, on_corrupt: OnCorrupt = "raise"
-) -> TfdsSource:
+def open_tfds(name: str, split: str, *, data_dir: str | None = None, on_corrupt: OnCorrupt = "raise") -> TfdsSource:
     """Opens a split of a data set that TFDS has prepared as ArrayRecord.
 
     Args:
@@ -104,10 +100,10 @@ def open_tfds(
     """
     folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     builder = _find_builder(name, folder.expanduser())
-    features = builder.info.features
+    features: Any = builder.info.features
     image_key, label_key = _find_keys(name, features, builder.info.supervised_keys)
     records = _open_records(builder, name, split, image_key)
-    height, width, channels = (*features[image_key].shape,)
+    height, width, channels = features[image_key].shape
     channels = channels or 3
     if channels not in (1, 3):
         raise DataError(f'The images of "{name}" have {channels} channels; 1 and 3 are supported.')
@@ -160,22 +156,20 @@ def _find_builder(name: str, folder: Path) -> Any:
         )
     formats = {file_format.value for file_format in builder.info.available_file_formats()}
     if "array_record" not in formats:
+        other = folder.with_name(f"{folder.name}_array_record")
         raise DataError(
             f'The data set "{name}" is prepared in {folder} as {", ".join(sorted(formats))}, which '
             "has no random access. Prepare it as ArrayRecord in another folder, which needs "
-            f"TensorFlow:\n{_prepare_command(name, folder.parent / (folder.name + '_array_record'))}"
+            f"TensorFlow:\n{_prepare_command(name, other)}"
         )
     return builder
 
 
 def _prepare_command(name: str, folder: Path) -> str:
-    code = (
-        "import tensorflow_datasets as tfds; "
-        f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
-    )
+    prepare = f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
     return (
         "  pip install tensorflow\n"
-        f'  TFDS_DATA_DIR={shlex.quote(str(folder))} python -c "{code}"'
+        f'  TFDS_DATA_DIR={shlex.quote(str(folder))} python -c "import tensorflow_datasets as tfds; {prepare}"'
     )
 
 
@@ -201,9 +195,7 @@ def _find_keys(name: str, features: Any, supervised: Any) -> tuple[str, str]:
 def _is_image(kind: Any, tfds: Any) -> bool:
     if kind.np_dtype != np.uint8:
         return False
-    return isinstance(kind, tfds.features.Image) or (
-        type(kind) is tfds.features.Tensor and len(kind.shape) == 3
-    )
+    return isinstance(kind, tfds.features.Image) or (type(kind) is tfds.features.Tensor and len(kind.shape) == 3)
 
 
 def _choose(candidates: list[str], preferred: tuple[Any, ...]) -> str | None:

@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from vae_jcc.data.errors import CorruptImageError
 
 
-def sort_out_corrupt(
-    count: int, decode: Callable[[int], object]
-) -> tuple[list[int], tuple[str, ...]]:
+def sort_out_corrupt(count: int, decode: Callable[[int], object]) -> tuple[list[int], tuple[str, ...]]:
     """Decodes every example once, on all cores, and keeps nothing but which ones are valid.
 
     Args:
