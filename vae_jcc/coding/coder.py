@@ -1,0 +1,177 @@
+"""Entropy coding of one message: rows of slots, then the excesses of the escaped ones.
+
+`EntropyCoder` is all that the rest of the package knows of a coder, so another one can be added
+under its own coder id. `RangeCoder` (id 0) is the range coder of docs/bitstream.md, run by the
+constriction library, which takes its tables as floats: for n slots it sets
+
+    cdf[i] = floor(sum(p[:i]) * scale) + i    with    scale = (2**24 - n) / sum(p)
+
+(`perfect=False`). With p = counts - 1 every term is an integer below 2**24, scale is exactly 1
+and cdf is exactly the cumulative sum of the counts: no float takes part in a decision.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import constriction
+import numpy as np
+
+from vae_jcc.coding import escape
+from vae_jcc.coding.errors import BitstreamError
+
+RANGE_CODER = 0
+
+_queue: Any = constriction.stream.queue
+_Categorical: Any = constriction.stream.model.Categorical
+
+# A call of the library costs about as much as coding 20 symbols. Below this many table entries a
+# plane, one call with a table per symbol is faster in both directions than one call per row.
+_SMALL_PLANE_ENTRIES = 256
+_EXCESSES_AT_ONCE = 2**16
+
+
+class EntropyCoder(Protocol):
+    """Codes the slots of one image with the rows that it was made for.
+
+    Slot len(row) - 1 of a row is its escape slot; each one in the message has an excess, in the
+    order of the slots (row by row, each row in raster order).
+    """
+
+    coder_id: int
+
+    def encode(self, slots: np.ndarray, excess: np.ndarray | None) -> bytes:
+        """Returns the message of slots, int32 [c, n], with excesses, int64 [escapes] or None."""
+
+    def decode(self, message: bytes, out: np.ndarray) -> np.ndarray | None:
+        """Fills `out`, contiguous int32 [c, n], with slots; returns the excesses (None: no escapes).
+
+        Raises:
+            BitstreamError: no encoder can have written the message.
+        """
+
+
+class RangeCoder:
+    """The range coder: 64-bit state, 32-bit words, 24-bit counts, shortest possible ending."""
+
+    coder_id = RANGE_CODER
+
+    def __init__(self, rows: Sequence[np.ndarray]) -> None:
+        """Prepares the library's models of rows, each integers [slots] that sum to 2**24."""
+        self._rows = [np.asarray(row, np.float64) - 1.0 for row in rows]
+        self._models = [_Categorical(row, perfect=False) for row in self._rows]
+        self._classes = _Categorical(escape.CLASS_COUNTS - 1.0, perfect=False)
+        self._bits = _Categorical(escape.BIT_COUNTS - 1.0, perfect=False)
+        self._by_symbol = _Categorical(perfect=False)
+        self._last = np.array([[len(row) - 1] for row in rows], np.int32)
+        self._longest = int(self._last.max()) + 1
+        self._small: tuple[int, np.ndarray] | None = None
+
+    def encode(self, slots: np.ndarray, excess: np.ndarray | None) -> bytes:
+        """Returns the message of slots, int32 [c, n], with excesses, int64 [escapes] or None."""
+        encoder = _queue.RangeEncoder()
+        if self._is_small(slots.shape[1]):
+            encoder.encode(slots.reshape(-1), self._by_symbol, self._table_per_symbol(slots.shape[1]))
+        else:
+            for plane, model in zip(slots, self._models, strict=True):
+                encoder.encode(plane, model)
+        if excess is not None and len(excess):
+            classes, bits = escape.to_classes_and_bits(excess)
+            encoder.encode(classes, self._classes)
+            encoder.encode(bits, self._bits)
+        return _shortest_message(encoder)
+
+    def decode(self, message: bytes, out: np.ndarray) -> np.ndarray | None:
+        """Fills `out`, contiguous int32 [c, n], with slots; returns the excesses (None: no escapes)."""
+        if message[-1:] == b"\0":
+            raise BitstreamError("The payload is altered: it ends in a zero byte that means nothing.")
+        return _guarded(self._decode, message, out)
+
+    def _decode(self, message: bytes, out: np.ndarray) -> np.ndarray | None:
+        padded = message + b"\0" * (-len(message) % 4)
+        decoder = _queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+        amount = out.shape[1]
+        if self._is_small(amount):
+            table = self._table_per_symbol(amount)
+            out[...] = decoder.decode(self._by_symbol, table).reshape(out.shape)
+        else:
+            decode = decoder.decode
+            np.concatenate([decode(model, amount) for model in self._models], out=out.reshape(-1))
+        escaped = out == self._last
+        if not escaped.any():
+            return None
+        classes = decoder.decode(self._classes, int(np.count_nonzero(escaped)))
+        excess = np.empty(len(classes), np.int64)
+        # In pieces: bits take up to 32 integers an excess, and a forged payload can claim that many
+        # for every symbol.
+        for start in range(0, len(classes), _EXCESSES_AT_ONCE):
+            piece = slice(start, start + _EXCESSES_AT_ONCE)
+            bits = decoder.decode(self._bits, int(classes[piece].sum(dtype=np.int64)))
+            excess[piece] = escape.from_classes_and_bits(classes[piece], bits)
+        return excess
+
+    def _is_small(self, amount: int) -> bool:
+        return amount * self._longest <= _SMALL_PLANE_ENTRIES
+
+    def _table_per_symbol(self, amount: int) -> np.ndarray:
+        """Returns the rows as float64 [c * amount, slots], padded with slots of no count (p = -1).
+
+        A padded slot adds -1 + 1 to the library's cumulative sum, so it is empty and never found.
+        The last one asked for is kept: the images of a data set have one size.
+        """
+        if self._small is None or self._small[0] != amount:
+            table = np.full((len(self._rows), self._longest), -1.0)
+            for line, row in zip(table, self._rows, strict=True):
+                line[: len(row)] = row
+            self._small = amount, np.repeat(table, amount, axis=0)
+        return self._small[1]
+
+
+def make_coder(coder_id: int, rows: Sequence[np.ndarray]) -> EntropyCoder:
+    """Returns the coder with this id, made for rows of counts.
+
+    Raises:
+        BitstreamError: this version has no such coder.
+    """
+    if coder_id != RANGE_CODER:
+        raise BitstreamError(f"Entropy coder {coder_id} is not known to this version: update vae_jcc.")
+    return RangeCoder(rows)
+
+
+def _guarded(decode: Callable[..., Any], *args: Any) -> Any:
+    """Calls `decode` and turns whatever the library raises on bad data into BitstreamError."""
+    try:
+        return decode(*args)
+    except BitstreamError:
+        raise
+    except BaseException as error:
+        # A panic of the library derives from BaseException; an interrupt has to pass through.
+        if isinstance(error, (AssertionError, ValueError)) or type(error).__name__ == "PanicException":
+            raise BitstreamError("The payload is altered: it is no message of these tables.") from error
+        raise
+
+
+def _shortest_message(encoder: Any) -> bytes:
+    """Ends the message with the fewest bytes that decode, read as if zeros followed.
+
+    After the last symbol any number within [low, low + size) decodes; `low` is the coder's state,
+    64 bits that come after the words already settled. The number with the most trailing zero
+    bytes is written without them (the smallest, where several are that short).
+    """
+    settled, (low, size) = encoder.pos()
+    words = encoder.get_compressed().astype(">u4").tobytes()
+    head = words[: 4 * settled]
+    # The library has already ended the message with low + 2**32 - 1; if that overflowed the 64
+    # bits, the carry is in `head`, and seen from there the interval starts below zero.
+    if low > 2**64 - 2**32:
+        low -= 2**64
+    for length in range(5):
+        shift = 64 - 8 * length
+        ending = -(-low >> shift)
+        if (ending << shift) < low + size:
+            break
+    if length:
+        return head + ending.to_bytes(length, "big")
+    if ending:  # the interval reaches past the 64 bits: carry into the settled words
+        head = head.rstrip(b"\xff")
+        return head[:-1] + bytes([head[-1] + 1])
+    return head.rstrip(b"\0")
