@@ -110,7 +110,7 @@ def make_train_step(
         if frozen:  # weight decay and momentum would still move it
             updates = updates | {"encoder": jax.tree.map(jnp.zeros_like, updates["encoder"])}
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         decay = config.optim.ema_decay
         new_state = TrainState(
             step=state.step + 1,

@@ -1,0 +1,94 @@
+"""Shapes, sizes, padding and cost of the networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import cifar10, cifar10_patchify, imagenet, imagenette, quickstart
+from vae_jcc.benchmark.cost import count_macs, count_parameters
+from vae_jcc.models.decoder import depth_to_space
+from vae_jcc.models.joint import build_decoder, build_encoder, build_model
+
+
+@pytest.mark.parametrize(
+    ("config", "channels", "parameters"),
+    [(cifar10, 3, 75_596), (cifar10_patchify, 3, 86_316), (imagenet, 3, 98_912), (quickstart, 1, 9_558)],
+)
+def test_encoder_sizes(config, channels, parameters):
+    """The edge half stays as small as it says; the paper counts 98,976 for AE-V3 (with a norm after the stem)."""
+    encoder = build_encoder(config.get_config())
+    variables = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
+    assert count_parameters(variables["params"]) == parameters
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 7), (32, 32), (33, 18)])
+@pytest.mark.parametrize("config", [cifar10, cifar10_patchify, imagenette])
+def test_any_size_gives_whole_cells(config, size, key):
+    """h = ceil(H / stride): every image of at least a pixel has a latent."""
+    encoder = build_encoder(config.get_config())
+    shape = jax.eval_shape(lambda k: encoder.init_with_output(k, jnp.zeros((2, *size, 3)))[0], key).shape
+    assert shape[1:3] == tuple(-(-s // encoder.stride) for s in size)
+
+
+def test_padding_repeats_the_edge(key, rng):
+    """An image and the same image padded by hand give one latent."""
+    encoder = build_encoder(quickstart.get_config())
+    image = jnp.asarray(rng.random((1, 26, 27, 1)), jnp.float32)
+    padded = jnp.pad(image, ((0, 0), (0, 2), (0, 1), (0, 0)), mode="edge")
+    variables = encoder.init(key, image)
+    np.testing.assert_array_equal(encoder.apply(variables, image), encoder.apply(variables, padded))
+
+
+def test_decoder_returns_the_size_asked_for(key):
+    """Cropped on the way back."""
+    config = quickstart.get_config()
+    decoder = build_decoder(config, 1)
+    y_hat = jnp.zeros((1, 7, 7, config.model.latent_channels))
+    out = jax.eval_shape(lambda k: decoder.init_with_output(k, y_hat, (26, 27))[0], key)
+    assert out.shape == (1, 26, 27, 1)
+
+
+def test_depth_to_space_places_blocks():
+    """Channel (i, j) of a cell becomes its pixel (i, j)."""
+    x = jnp.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
+    out = depth_to_space(x, 2)
+    assert out.shape == (1, 4, 6, 1)
+    np.testing.assert_array_equal(out[0, 2:4, 2:4, 0].reshape(-1), x[0, 1, 1])
+
+
+def test_bad_encoder_settings_say_what_to_do():
+    """One clear error each."""
+    config = cifar10_patchify.get_config()
+    config.model.encoder.stem_kernel = 6
+    with pytest.raises(ValueError, match="kernel .6. must equal its stride .4."):
+        build_encoder(config)
+    config.model.encoder.kind = "transformer"
+    with pytest.raises(ValueError, match="'residual' or 'patchify'"):
+        build_encoder(config)
+
+
+def test_rounding_is_what_evaluation_sees_and_noise_what_the_rate_sees(key, rng):
+    """Evaluation is deterministic; training's rate depends on the noise, its classifier ("mixed") does not."""
+    model = build_model(quickstart.get_config(), 10, 1)
+    images = jnp.asarray(rng.random((4, 28, 28, 1)), jnp.float32)
+    variables = model.init(key, images)
+
+    def train(seed, quantizer):
+        keys = jax.random.split(jax.random.key(seed), 4)
+        return model.apply(variables, images, keys, train=True, quantizer=quantizer, mutable=["batch_stats"])[0]
+
+    a, b = train(1, "mixed"), train(2, "mixed")
+    np.testing.assert_array_equal(a.logits, b.logits)
+    assert np.all(a.bits != b.bits)
+    assert np.any(train(1, "noise").logits != train(2, "noise").logits)
+
+
+def test_macs_are_counted_from_shapes():
+    """A 3x3 convolution, 2 to 5 channels, on 4x4 outputs: 16 * 5 * 18."""
+    kernel = jnp.zeros((3, 3, 2, 5))
+    conv = lambda x: jax.lax.conv_general_dilated(  # noqa: E731
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    assert count_macs(jax.jit(conv), jnp.zeros((1, 4, 4, 2))) == 16 * 5 * 18
+    assert count_macs(lambda a, b: a @ b, jnp.zeros((2, 3)), jnp.zeros((3, 7))) == 42

@@ -1,0 +1,59 @@
+"""The objective's terms against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart
+from vae_jcc import losses
+from vae_jcc.models.joint import Outputs
+from vae_jcc.steps import objective
+
+
+def test_bits_per_pixel():
+    """One byte on a 4x2 image is one bit a pixel."""
+    assert losses.bits_per_pixel(8, 4, 2) == 1.0
+
+
+def test_cross_entropy_of_even_odds_is_log_k():
+    """Whatever the smoothing."""
+    for smoothing in (0.0, 0.1):
+        got = losses.cross_entropy(jnp.zeros((3, 7)), jnp.array([0, 3, 6]), smoothing)
+        np.testing.assert_allclose(got, np.log(7), rtol=1e-6)
+
+
+def test_label_smoothing_is_the_mixed_target(rng):
+    """(1 - e) CE(label) + e mean over classes."""
+    logits, labels = jnp.asarray(rng.normal(size=(5, 4)), jnp.float32), jnp.array([0, 1, 2, 3, 0])
+    logp = jax.nn.log_softmax(logits)
+    want = -0.9 * logp[jnp.arange(5), labels] - 0.1 * logp.mean(-1)
+    np.testing.assert_allclose(losses.cross_entropy(logits, labels, 0.1), want, rtol=1e-5)
+
+
+def test_distillation_vanishes_at_the_teacher_and_only_there(rng):
+    """KL divergence; the gradient at T = 1 is softmax difference."""
+    teacher, student = (jnp.asarray(rng.normal(size=(6, 5)), jnp.float32) for _ in range(2))
+    np.testing.assert_allclose(losses.distillation(teacher, teacher, 3.0), 0.0, atol=1e-5)
+    assert np.all(losses.distillation(student, teacher, 3.0) > 0)
+    grad = jax.grad(lambda s: losses.distillation(s, teacher, 1.0).sum())(student)
+    np.testing.assert_allclose(grad, jax.nn.softmax(student) - jax.nn.softmax(teacher), atol=1e-5)
+
+
+def test_hinge_is_flat_below_its_target():
+    """No reward for fewer bits than asked."""
+    assert losses.rate_hinge(0.3, 2.0, 0.4) == 0.0
+    assert losses.rate_hinge(0.9, 2.0, 0.4) == pytest.approx(1.0)
+    assert jax.grad(losses.rate_hinge)(0.3, 2.0, 0.4) == 0.0
+
+
+def test_objective_adds_rate_in_bits_per_pixel(rng):
+    """cross_entropy + lam * bpp, and beta * hinge in its place."""
+    config = quickstart.get_config()
+    images, labels = jnp.zeros((2, 28, 28, 1)), jnp.array([0, 1])
+    outputs = Outputs(jnp.zeros((2, 10)), jnp.array([784.0, 3 * 784.0]), None)
+    loss, metrics = objective(config, 0.5, images, labels, outputs)
+    assert metrics["bpp"] == 2.0
+    assert loss == pytest.approx(np.log(10) + 0.5 * 2.0, rel=1e-6)
+    config.loss.hinge_beta, config.loss.hinge_target = 1.0, 1.5
+    assert objective(config, 1.0, images, labels, outputs)[0] == pytest.approx(np.log(10) + 0.5, rel=1e-6)
