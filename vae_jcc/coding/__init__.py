@@ -1,24 +1,15 @@
-"""Symbols to bytes and back: frozen integer tables, an entropy coder, escapes and containers.
+"""Symbols to bytes and back: frozen integer tables, an entropy coder, and the formats of docs/bitstream.md.
 
-Needs NumPy and constriction only, so it runs on a device without JAX. docs/bitstream.md is the
-specification of everything that is written here.
+This room needs NumPy and the coder library only; it runs where neither JAX nor TensorFlow is installed.
 """
 
 from vae_jcc.coding.codec import LatentCodec
-from vae_jcc.coding.container import (
-    DEFAULT_MAX_PIXELS,
-    Header,
-    pack_file,
-    pack_stream,
-    peek,
-    unpack_file,
-    unpack_stream,
-)
+from vae_jcc.coding.container import MAX_PIXELS, Header, pack_file, pack_stream, peek, unpack_file, unpack_stream
 from vae_jcc.coding.errors import BitstreamError
 from vae_jcc.coding.tables import CodingTables
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
+    "MAX_PIXELS",
     "BitstreamError",
     "CodingTables",
     "Header",

@@ -118,12 +118,13 @@ class RangeCoder:
         A padded slot adds -1 + 1 to the library's cumulative sum, so it is empty and never found.
         The last one asked for is kept: the images of a data set have one size.
         """
-        if self._small is None or self._small[0] != amount:
+        small = self._small  # read once: another thread may replace it
+        if small is None or small[0] != amount:
             table = np.full((len(self._rows), self._longest), -1.0)
             for line, row in zip(table, self._rows, strict=True):
                 line[: len(row)] = row
-            self._small = amount, np.repeat(table, amount, axis=0)
-        return self._small[1]
+            self._small = small = amount, np.repeat(table, amount, axis=0)
+        return small[1]
 
 
 def make_coder(coder_id: int, rows: Sequence[np.ndarray]) -> EntropyCoder:

@@ -1,334 +1,313 @@
-"""The two formats around payloads: a file holds one image, a stream many with one header.
+"""What a payload travels in: the file of one image and the stream of many, both in docs/bitstream.md.
 
-    file    magic  flags  fingerprint[2]  height  width                   payload   CRC-32[4]
-    stream  magic  flags  fingerprint[2]  count   base  [height  width]
-            count x ( [height  width]  length - base )                    payloads  CRC-32[4]
+    file    magic  flags  fingerprint[2]  height  width                                payload            crc32
+    stream  magic  flags  fingerprint[2]  count  [height  width]  shortest  count x record  payloads      crc32
 
-Integers without a size are variable-length (7 bits a byte, low bits first). The checksum covers
-the model's whole fingerprint, the header and the payloads; the two fingerprint bytes in the header
-only serve to name a wrong model as such. docs/bitstream.md is the specification.
+The checksum is taken over the model's whole 32-byte fingerprint and everything before the checksum: it refuses the
+model whose first two bytes happen to agree, and every flipped bit. Reading allocates nothing that the input only claims.
 """
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from vae_jcc.coding.errors import BitstreamError
 
-MAGIC = 0xC5
-FORMAT_VERSION = 1
-DEFAULT_MAX_PIXELS = 2**26  # 67 megapixels
-CHECKSUM_BYTES = 4
-FINGERPRINT_BYTES = 32
+VERSION = 1
+MAX_PIXELS = 2**28  # 16,384 x 16,384
 
-_VERSION_MASK, _STREAM_FLAG, _SIZES_FLAG = 0b0000_0111, 0b0000_1000, 0b0001_0000
-_CODER_SHIFT, _CODER_MASK, _RESERVED_FLAG = 5, 0b11, 0b1000_0000
-_MAX_INTEGER = 2**31 - 1
-
-Size = tuple[int, int]
+_MAGIC = 0xCA
+_STREAM, _SIZES_DIFFER = 0x10, 0x08  # bits of the flags byte: version << 5 | stream | sizes differ | coder id
+_VERSION_SHIFT, _CODER_MASK = 5, 0x07
+_FINGERPRINT_BYTES, _SHORT_BYTES, _CRC_BYTES = 32, 2, 4
+_MAX_INTEGER = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file or stream says about itself; readable without the model.
+    """What compressed data says about itself; all of it can be read without a model.
 
     Attributes:
         version: of the format.
         kind: "file" (one image) or "stream".
-        coder_id: entropy coder of the payloads; 0 is the range coder.
-        fingerprint16: first two bytes of the model's fingerprint.
-        height: of every image, in pixels; None where a stream's sizes differ.
-        width: likewise.
+        coder_id: which entropy coder made the payloads.
+        fingerprint16: the first two bytes of the model's fingerprint.
         count: number of images.
-        header_bytes: bytes before the index (file: before the payload).
-        index_bytes: bytes of the stream's index of lengths and sizes; 0 in a file.
-        payload_bytes: bytes of all payloads.
-        checksum_bytes: bytes of the checksum.
+        height: of every image, in pixels; None in a stream whose sizes differ.
+        width: likewise.
+        header_bytes: bytes before the first payload, or in a stream before the first image's record.
     """
 
     version: int
-    kind: Literal["file", "stream"]
+    kind: str
     coder_id: int
     fingerprint16: bytes
+    count: int
     height: int | None
     width: int | None
-    count: int
     header_bytes: int
-    index_bytes: int
-    payload_bytes: int
-    checksum_bytes: int = CHECKSUM_BYTES
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of the whole file or stream."""
-        return self.header_bytes + self.index_bytes + self.payload_bytes + self.checksum_bytes
 
 
 def pack_file(payload: bytes, fingerprint: bytes, height: int, width: int, coder_id: int = 0) -> bytes:
-    """Returns a file with one image: header, payload, checksum.
+    """Returns the file of one image: at most 12 bytes on top of the payload for sides up to 16,383.
 
     Args:
-        payload: of `LatentCodec.encode`.
-        fingerprint: of the model, 32 bytes.
-        height: of the image in pixels, before any padding.
+        payload: from `LatentCodec.encode`.
+        fingerprint: the model's, 32 bytes.
+        height: of the image in pixels, as it came in.
         width: likewise.
-        coder_id: of the codec.
-
-    Returns:
-        len(payload) + 10 bytes up to 127 x 127 pixels, + 12 up to 16383 x 16383.
+        coder_id: `LatentCodec.coder_id`.
 
     Raises:
-        ValueError: a size, the fingerprint or the coder id is out of range.
+        ValueError: an argument is out of range.
     """
-    head = _first_bytes(fingerprint, coder_id, 0) + _size_bytes(height, width)
-    return _seal(head + payload, fingerprint)
+    head = _start(0, fingerprint, coder_id) + _side(height) + _side(width)
+    return _seal(head + bytes(payload), fingerprint)
 
 
-def pack_stream(
-    payloads: Sequence[bytes], fingerprint: bytes, sizes: Size | Sequence[Size], coder_id: int = 0
-) -> bytes:
-    """Returns a stream: one header and checksum for all images.
-
-    Args:
-        payloads: of `LatentCodec.encode_batch`, any number.
-        fingerprint: of the model, 32 bytes.
-        sizes: (height, width) in pixels of all images, or of each; written once if all are equal.
-        coder_id: of the codec.
-
-    Returns:
-        Payloads + at most 20 bytes in all + 1 byte an image whose payload is less than 128 bytes
-        longer than the shortest (2 bytes: less than 16384), and 2 to 4 bytes an image if sizes
-        differ.
-
-    Raises:
-        ValueError: numbers of payloads and sizes differ, or as `pack_file`.
-    """
-    each = _size_of_each(sizes, len(payloads))
-    common = len(set(each)) <= 1
-    base = min(map(len, payloads), default=0)
-    flags = _STREAM_FLAG | (0 if common else _SIZES_FLAG)
-    parts = [_first_bytes(fingerprint, coder_id, flags), _varint(len(payloads)), _varint(base)]
-    if common:
-        # A stream of no images still has one size, so that every stream parses alike.
-        parts.append(_size_bytes(*(each[0] if each else (1, 1))))
-    for payload, size in zip(payloads, each, strict=True):
-        if not common:
-            parts.append(_size_bytes(*size))
-        parts.append(_varint(len(payload) - base))
-    return _seal(b"".join(parts) + b"".join(payloads), fingerprint)
-
-
-def unpack_file(data: bytes, fingerprint: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Header, bytes]:
-    """Checks a file against the model and returns its header and payload.
+def unpack_file(data: bytes, fingerprint: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
+    """Returns the header and the payload of a file, both verified.
 
     Args:
         data: the whole file.
-        fingerprint: of the model that is to decode it, 32 bytes.
-        max_pixels: largest height * width to accept.
+        fingerprint: of the model that is to read it, 32 bytes.
+        max_pixels: largest height * width that is accepted.
 
     Raises:
-        BitstreamError: not a vae_jcc file, a stream, newer, of another model, too large, truncated,
-            or altered.
+        BitstreamError: the data is not a file of this model, newer, truncated, altered, or too large.
     """
-    reader = _read_and_verify(data, fingerprint, max_pixels)
-    if reader.header.kind != "file":
-        raise BitstreamError("This is a stream of images, not a file of one: read it as a stream.")
-    return reader.header, reader.payloads(data)[0]
+    header, reader = _open(data, fingerprint, "file", max_pixels)
+    _verify(data, fingerprint, "truncated or altered")
+    return header, data[reader.at : reader.end]
+
+
+def pack_stream(
+    payloads: Sequence[bytes], fingerprint: bytes, sizes: Sequence[tuple[int, int]], coder_id: int = 0
+) -> bytes:
+    """Returns one stream of many images.
+
+    On top of the payloads it costs at most 24 bytes in all and, where the images have one size, a byte for each whose
+    payload is fewer than 128 bytes longer than the shortest, and two up to 16,383 bytes longer.
+
+    Args:
+        payloads: from `LatentCodec.encode_batch`.
+        fingerprint: the model's, 32 bytes.
+        sizes: (height, width) of each image in pixels, as it came in.
+        coder_id: `LatentCodec.coder_id`.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no image.
+    """
+    if not payloads or len(payloads) != len(sizes):
+        raise ValueError(f"A stream needs images and a size for each; got {len(payloads)} and {len(sizes)} sizes.")
+    uniform = all(tuple(size) == tuple(sizes[0]) for size in sizes)
+    shortest = min(map(len, payloads))
+    parts = [_start(_STREAM | (0 if uniform else _SIZES_DIFFER), fingerprint, coder_id), _varint(len(payloads))]
+    if uniform:
+        parts += map(_side, sizes[0])
+    parts.append(_varint(shortest))
+    for payload, (height, width) in zip(payloads, sizes, strict=True):
+        if not uniform:
+            parts += (_side(height), _side(width))
+        parts.append(_varint(len(payload) - shortest))
+    return _seal(b"".join([*parts, *payloads]), fingerprint)
 
 
 def unpack_stream(
-    data: bytes, fingerprint: bytes, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> tuple[Header, list[bytes], list[Size]]:
-    """Checks a stream against the model; returns its header, payloads and (height, width) of each.
+    data: bytes, fingerprint: bytes, *, max_pixels: int = MAX_PIXELS
+) -> tuple[Header, list[bytes], list[tuple[int, int]]]:
+    """Returns the header, the payloads and the sizes (height, width) of a stream, all verified.
 
     Args:
         data: the whole stream.
-        fingerprint: of the model that is to decode it, 32 bytes.
-        max_pixels: largest height * width to accept for one image; decode in batches that fit the
-            memory, since a stream may hold many.
+        fingerprint: of the model that is to read it, 32 bytes.
+        max_pixels: largest height * width of one image that is accepted; the images are not decoded here, so their
+            number is bounded by the length of the data.
 
     Raises:
-        BitstreamError: not a vae_jcc stream, a file, newer, of another model, too large, truncated,
-            or altered.
+        BitstreamError: the data is not a stream of this model, newer, truncated, altered, or too large.
     """
-    reader = _read_and_verify(data, fingerprint, max_pixels)
-    if reader.header.kind != "stream":
-        raise BitstreamError("This is a file of one image, not a stream: read it as a file.")
-    return reader.header, reader.payloads(data), reader.sizes
+    header, reader = _open(data, fingerprint, "stream", max_pixels)
+    shortest = reader.varint()
+    # An image takes at least one byte, so a wild count ends here and not in a wild allocation.
+    if header.count * (1 + shortest) > reader.left:
+        raise BitstreamError(f"The stream is truncated: too short for the {header.count} images that it announces.")
+    sizes, lengths = [], []
+    for _ in range(header.count):
+        height, width = header.height, header.width
+        if height is None or width is None:
+            height, width = reader.side(), reader.side()
+            _check_pixels(height, width, max_pixels)
+        sizes.append((height, width))
+        lengths.append(shortest + reader.varint())
+    if sum(lengths) != reader.left:
+        problem = "truncated" if sum(lengths) > reader.left else "altered"
+        raise BitstreamError(f"The stream is {problem}: {reader.left} payload bytes, {sum(lengths)} announced.")
+    _verify(data, fingerprint, "altered")
+    payloads = []
+    for length in lengths:
+        payloads.append(data[reader.at : reader.at + length])
+        reader.at += length
+    return header, payloads, sizes
 
 
-def peek(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
-    """Reads the header of a file or stream without a model; the checksum is not verified.
+def peek(data: bytes) -> Header:
+    """Returns the header of a file or stream without a model; nothing is verified beyond the header's own form.
+
+    Args:
+        data: the file or stream, or at least its first 24 bytes.
 
     Raises:
-        BitstreamError: not vae_jcc data, newer, too large, or truncated.
+        BitstreamError: the data is not vae_jcc's, newer, or truncated within the header.
     """
-    return _Layout(data, None, max_pixels).header
+    return _read_header(_Reader(data, len(data)))
 
 
-class _Layout:
-    """Parses everything before the payloads, checking each claim against the bytes present."""
+@dataclass
+class _Reader:
+    """A place in the data, before its end."""
 
-    def __init__(self, data: bytes, fingerprint: bytes | None, max_pixels: int) -> None:
-        self._data = data
-        self._end = len(data) - CHECKSUM_BYTES
-        self._max_pixels = max_pixels
-        flags, fingerprint16 = self._read_first_bytes(fingerprint)
-        self._at = 4
-        self.sizes: list[Size] = []
-        self.lengths: list[int] = []
-        if flags & _STREAM_FLAG:
-            start = self._read_stream(bool(flags & _SIZES_FLAG))
-        else:
-            self.sizes.append(self._size())
-            start = self._at
-            self.lengths.append(self._end - self._at)
-        one_size = self.sizes[0] if len(set(self.sizes)) == 1 else (None, None)
-        self.header = Header(
-            version=flags & _VERSION_MASK,
-            kind="stream" if flags & _STREAM_FLAG else "file",
-            coder_id=flags >> _CODER_SHIFT & _CODER_MASK,
-            fingerprint16=fingerprint16,
-            height=one_size[0],
-            width=one_size[1],
-            count=len(self.lengths),
-            header_bytes=start,
-            index_bytes=self._at - start,
-            payload_bytes=self._end - self._at,
-        )
+    data: bytes
+    end: int
+    at: int = 0
 
-    def payloads(self, data: bytes) -> list[bytes]:
-        """Cuts the payloads out of the data."""
-        cuts, at = [], self._at
-        for length in self.lengths:
-            cuts.append(data[at : at + length])
-            at += length
-        return cuts
+    @property
+    def left(self) -> int:
+        return self.end - self.at
 
-    def _read_first_bytes(self, fingerprint: bytes | None) -> tuple[int, bytes]:
-        data = self._data
-        if not data:
-            raise BitstreamError("Empty input: not a vae_jcc file or stream.")
-        if data[0] != MAGIC:
-            raise BitstreamError(f"Not a vae_jcc file or stream: byte 0 is {data[0]:#04x}, not {MAGIC:#04x}.")
-        if len(data) < 4 + CHECKSUM_BYTES:
-            raise BitstreamError(f"Truncated: {len(data)} bytes are less than any file or stream has.")
-        flags, fingerprint16 = data[1], bytes(data[2:4])
-        version = flags & _VERSION_MASK
-        if version == 0 or (version <= FORMAT_VERSION and flags & _RESERVED_FLAG):
-            raise BitstreamError("Altered, or not a vae_jcc file: its second byte is not valid.")
-        if version > FORMAT_VERSION:
-            raise BitstreamError(
-                f"Written in format {version} by a newer vae_jcc; this one reads up to "
-                f"{FORMAT_VERSION}: update vae_jcc."
-            )
-        if flags & _SIZES_FLAG and not flags & _STREAM_FLAG:
-            raise BitstreamError("Altered: a file of one image claims that its sizes differ.")
-        if fingerprint is not None and fingerprint16 != fingerprint[:2]:
-            raise BitstreamError(
-                f"Made by another model (or altered): its fingerprint begins with {fingerprint16.hex()}, "
-                f"this model's with {fingerprint[:2].hex()}; decode it with the model that encoded it."
-            )
-        return flags, fingerprint16
+    def byte(self) -> int:
+        if self.at >= self.end:
+            raise BitstreamError(f"The data is truncated: it ends within the header, after {len(self.data)} bytes.")
+        self.at += 1
+        return self.data[self.at - 1]
 
-    def _read_stream(self, sizes_differ: bool) -> int:
-        """Reads a stream's counts and index; returns where the index starts."""
-        count, base = self._varint(), self._varint()
-        common = None if sizes_differ else self._size()
-        start = self._at
-        # Each image has at least one byte of index, which bounds the lists below.
-        if count > self._end - self._at or count * base > self._end - self._at:
-            raise BitstreamError(
-                f"Truncated or altered: {count} images of {base} bytes or more cannot be in {len(self._data)} bytes."
-            )
-        for _ in range(count):
-            self.sizes.append(common or self._size())
-            self.lengths.append(base + self._varint())
-        missing = sum(self.lengths) - (self._end - self._at)
-        if missing > 0:
-            raise BitstreamError(f"Truncated: {missing} bytes of the payloads are missing.")
-        if missing < 0:
-            raise BitstreamError(f"Altered: {-missing} bytes too many follow the payloads.")
-        return start
-
-    def _size(self) -> Size:
-        height, width = self._varint(), self._varint()
-        if height < 1 or width < 1:
-            raise BitstreamError(f"Altered: an image of {height} x {width} pixels cannot exist.")
-        if height * width > self._max_pixels:
-            raise BitstreamError(
-                f"Image of {height} x {width} pixels is over the limit of {self._max_pixels} pixels: "
-                "altered, or raise max_pixels if you trust its source."
-            )
-        return height, width
-
-    def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 35, 7):
-            if self._at >= self._end:
-                raise BitstreamError("Truncated within the header.")
-            byte = self._data[self._at]
-            self._at += 1
+    def varint(self) -> int:
+        """Reads an unsigned LEB128 integer below 2**32, in its shortest form only."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                if (byte == 0 and shift) or value > _MAX_INTEGER:
-                    break
-                return value
-        raise BitstreamError("Altered: the header holds an integer that no encoder writes.")
+                break
+            shift += 7
+            if shift > 28:
+                raise BitstreamError("The header is altered: it holds an integer beyond 32 bits.")
+        if value > _MAX_INTEGER or (shift and not byte):
+            raise BitstreamError("The header is altered: it holds an integer that no encoder writes.")
+        return value
+
+    def side(self) -> int:
+        side = self.varint()
+        if not side:
+            raise BitstreamError("The header is altered: it names an image without pixels.")
+        return side
 
 
-def _read_and_verify(data: bytes, fingerprint: bytes, max_pixels: int) -> _Layout:
+def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[Header, _Reader]:
+    """Reads and checks a header; the reader stands behind it and ends before the checksum."""
     _check_fingerprint(fingerprint)
-    layout = _Layout(data, fingerprint, max_pixels)
-    body, checksum = memoryview(data)[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    if _checksum(body, fingerprint) != checksum:
+    # Magic and version come first, so that a foreign or newer file is called so, however short.
+    _read_flags(_Reader(data, len(data)))
+    if len(data) < 2 + _SHORT_BYTES + _CRC_BYTES:
+        raise BitstreamError(f"The data is truncated: {len(data)} bytes hold no header and checksum.")
+    reader = _Reader(data, len(data) - _CRC_BYTES)
+    header = _read_header(reader)
+    if header.kind != kind:
+        hint = "read it with unpack_stream" if header.kind == "stream" else "read it with unpack_file"
+        raise BitstreamError(f"This is a {header.kind}, not a {kind}: {hint}.")
+    if header.fingerprint16 != fingerprint[:_SHORT_BYTES]:
         raise BitstreamError(
-            "Truncated, altered, or made by another model whose short fingerprint is the same: the checksum differs."
+            f"The data was made by another model: its fingerprint begins {header.fingerprint16.hex()}, this model's is "
+            f"{fingerprint.hex()}. Load the model that made it."
         )
-    return layout
+    if header.height is not None and header.width is not None:
+        _check_pixels(header.height, header.width, max_pixels)
+    return header, reader
 
 
-def _first_bytes(fingerprint: bytes, coder_id: int, flags: int) -> bytes:
+def _read_flags(reader: _Reader) -> int:
+    if not reader.data:
+        raise BitstreamError("Not a vae_jcc file: it is empty.")
+    if reader.byte() != _MAGIC:
+        raise BitstreamError("Not a vae_jcc file: its first byte differs.")
+    flags = reader.byte()
+    version = flags >> _VERSION_SHIFT
+    if version == 0:
+        raise BitstreamError("The header is altered: there is no format version 0.")
+    if version != VERSION:
+        raise BitstreamError(f"The data has a newer format, {version}; this version reads {VERSION}: update vae_jcc.")
+    return flags
+
+
+def _read_header(reader: _Reader) -> Header:
+    flags = _read_flags(reader)
+    stream, differ = bool(flags & _STREAM), bool(flags & _SIZES_DIFFER)
+    if differ and not stream:
+        raise BitstreamError("The header is altered: a file has one size, and its flags say that sizes differ.")
+    short = bytes(reader.byte() for _ in range(_SHORT_BYTES))
+    count = reader.varint() if stream else 1
+    if not count:
+        raise BitstreamError("The header is altered: the stream announces no images.")
+    height, width = (None, None) if differ else (reader.side(), reader.side())
+    return Header(
+        version=flags >> _VERSION_SHIFT,
+        kind="stream" if stream else "file",
+        coder_id=flags & _CODER_MASK,
+        fingerprint16=short,
+        count=count,
+        height=height,
+        width=width,
+        header_bytes=reader.at,
+    )
+
+
+def _start(flags: int, fingerprint: bytes, coder_id: int) -> bytes:
     _check_fingerprint(fingerprint)
     if not 0 <= coder_id <= _CODER_MASK:
-        raise ValueError(f"Coder id {coder_id} does not fit into the header's two bits (0..3).")
-    return bytes([MAGIC, FORMAT_VERSION | flags | coder_id << _CODER_SHIFT]) + fingerprint[:2]
+        raise ValueError(f"Coder ids are 0..{_CODER_MASK}, not {coder_id}.")
+    return bytes([_MAGIC, VERSION << _VERSION_SHIFT | flags | coder_id]) + fingerprint[:_SHORT_BYTES]
+
+
+def _seal(data: bytes, fingerprint: bytes) -> bytes:
+    return data + zlib.crc32(data, zlib.crc32(fingerprint)).to_bytes(_CRC_BYTES, "little")
+
+
+def _verify(data: bytes, fingerprint: bytes, cause: str) -> None:
+    body = memoryview(data)[:-_CRC_BYTES]
+    if zlib.crc32(body, zlib.crc32(fingerprint)) != int.from_bytes(data[-_CRC_BYTES:], "little"):
+        raise BitstreamError(
+            f"The data is {cause}, or made by another model whose fingerprint begins like this one's, "
+            f"{fingerprint.hex()}: its checksum differs."
+        )
 
 
 def _check_fingerprint(fingerprint: bytes) -> None:
-    if len(fingerprint) != FINGERPRINT_BYTES:
-        raise ValueError(f"A fingerprint has {FINGERPRINT_BYTES} bytes, not {len(fingerprint)}.")
+    if len(fingerprint) != _FINGERPRINT_BYTES:
+        raise ValueError(f"A model's fingerprint has {_FINGERPRINT_BYTES} bytes, not {len(fingerprint)}.")
 
 
-def _size_of_each(sizes: Size | Sequence[Size], count: int) -> list[Size]:
-    if len(sizes) == 2 and all(isinstance(s, int) for s in sizes):
-        return [(int(sizes[0]), int(sizes[1]))] * count  # type: ignore[arg-type]
-    each = [(int(h), int(w)) for h, w in sizes]  # type: ignore[misc]
-    if len(each) != count:
-        raise ValueError(f"{count} payloads need as many sizes; got {len(each)}.")
-    return each
+def _check_pixels(height: int, width: int, max_pixels: int) -> None:
+    if height * width > max_pixels:
+        raise BitstreamError(
+            f"The image is over max_pixels: {height} x {width} is more than {max_pixels} pixels; raise the limit to "
+            "read it if you trust its source."
+        )
 
 
-def _size_bytes(height: int, width: int) -> bytes:
-    if not (1 <= height <= _MAX_INTEGER and 1 <= width <= _MAX_INTEGER):
-        raise ValueError(f"An image of {height} x {width} pixels cannot be described.")
-    return _varint(height) + _varint(width)
+def _side(value: int) -> bytes:
+    if not 1 <= value <= _MAX_INTEGER:
+        raise ValueError(f"An image's side is 1..{_MAX_INTEGER} pixels, not {value}.")
+    return _varint(value)
 
 
 def _varint(value: int) -> bytes:
-    """LEB128: 7 bits a byte from the lowest on, the top bit set on all but the last byte."""
+    """Returns the unsigned LEB128 form of an integer of 0..2**32-1."""
+    value = int(value)
+    if not 0 <= value <= _MAX_INTEGER:
+        raise ValueError(f"{value} does not fit into the format's 32-bit integers.")
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def _seal(body: bytes, fingerprint: bytes) -> bytes:
-    return body + _checksum(body, fingerprint)
-
-
-def _checksum(body: bytes | memoryview, fingerprint: bytes) -> bytes:
-    return zlib.crc32(body, zlib.crc32(fingerprint)).to_bytes(CHECKSUM_BYTES, "big")

@@ -188,32 +188,37 @@ class CodingTables:
             raise BitstreamError(f"{path}: truncated or altered (its SHA-256 differs); copy the model's folder again.")
         return cls.from_bytes(body, str(path))
 
-    def expected_bits(self, symbols: np.ndarray) -> np.ndarray:
-        """Returns the exact code length of these tables in bits, without the coder's own overhead.
+    def bits(self, symbols: np.ndarray) -> np.ndarray:
+        """Returns the exact code length of every symbol in bits, without the coder's own overhead.
 
         Args:
-            symbols: int32 [..., h, w, c].
+            symbols: int32 [..., c].
 
         Returns:
-            float64 [...]: bits of each image, escapes included.
+            float64 [..., c]: bits of each symbol, an escaped one's slot and excess included.
 
         Raises:
             ValueError: the last axis is not the number of rows.
         """
-        if symbols.ndim < 3 or symbols.shape[-1] != self.channels:
+        if symbols.ndim < 1 or symbols.shape[-1] != self.channels:
             raise ValueError(
-                f"Symbols of shape {symbols.shape} do not fit {self.channels} rows: [..., h, w, c] is needed."
+                f"Symbols of shape {symbols.shape} do not fit {self.channels} rows: [..., {self.channels}] is needed."
             )
-        bits = np.zeros(symbols.shape[:-3], np.float64)
+        bits = np.empty(symbols.shape, np.float64)
         for k, (low, high, counts) in enumerate(zip(self.minima, self.maxima, self.counts, strict=True)):
             plane = symbols[..., k].astype(np.int64)
             inside = (plane >= low) & (plane <= high)
             slots = np.where(inside, plane - low, len(counts) - 1)
             cost = self.precision - np.log2(counts.astype(np.float64))[slots]
             outside = plane[~inside]
-            cost[~inside] += excess_bits(fold(outside, np.asarray(low), np.asarray(high)))
-            bits += cost.sum(axis=(-2, -1))
+            if outside.size:
+                cost[~inside] += excess_bits(fold(outside, np.asarray(low), np.asarray(high)))
+            bits[..., k] = cost
         return bits
+
+    def expected_bits(self, symbols: np.ndarray) -> np.ndarray:
+        """Returns the bits of each image, float64 [...], of symbols int32 [..., h, w, c]: the sum of `bits`."""
+        return self.bits(symbols).sum(axis=(-3, -2, -1))
 
 
 def _checked_row(k: int, minimum: int, counts: np.ndarray) -> np.ndarray:
