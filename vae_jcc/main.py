@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, e.g. configs/cifar10.py.", lock_config=True)
@@ -19,6 +19,8 @@ def main(argv: Sequence[str]) -> None:
     """Runs the chosen mode; exits 1 with one line on bad input and 130 after Ctrl-C."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE")
+    if not flags.FLAGS["verbosity"].present:  # libraries tell each checkpoint in twenty lines; --verbosity=0 shows them
+        logging.set_verbosity(logging.WARNING)
     # Imported here so that --help and a mistyped flag answer at once.
     from vae_jcc.evaluate import evaluate_workdir
     from vae_jcc.train import NonFiniteError, train_and_evaluate

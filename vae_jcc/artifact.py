@@ -1,0 +1,270 @@
+"""A trained model as a folder: everything an edge device and a receiver need, and nothing to execute.
+
+    config.json           the complete configuration that made it
+    model.json            geometry, classes, offset, digests, fingerprint, what is known of its accuracy
+    tables.vjct           integer coding tables (docs/bitstream.md)
+    weights.safetensors   "encoder/params/...", "classifier/...", "decoder/...", "prior/..."
+
+The fingerprint covers what the bytes mean: tables, latent geometry, offset and encoder. It leaves out the classifier
+and the decoder, so that a better receiver can be trained later for bytes that exist already. Loading metadata and
+tables needs neither JAX nor the weights; each part's weights are checked against their digest when they are loaded.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_jcc.artifact_weights import Tensors, compact, digest, flatten, read_part, unflatten, write_parts
+from vae_jcc.coding import BitstreamError, CodingTables
+from vae_jcc.files import replace_folder
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+FORMAT_VERSION = 1
+ZOO = Path(__file__).parent / "zoo"
+
+_CONFIG, _MODEL, _TABLES, _WEIGHTS = "config.json", "model.json", "tables.vjct", "weights.safetensors"
+# Rounding these would change the symbols, and with them what the bytes mean.
+_EXACT_PARTS = ("encoder", "prior")
+
+
+class ArtifactError(ValueError):
+    """A model that cannot be found or used; the message names the cause and the cure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A trained model, without its weights until they are asked for.
+
+    Attributes:
+        folder: where it lies.
+        class_names: in the order of the logits.
+        channels: of the images, 1 (grey) or 3 (RGB).
+        input_size: (H, W) of the images that it was trained on, in pixels.
+        latent_channels: c of the latent [h, w, c].
+        stride: side of one latent cell in pixels: h = ceil(H / stride).
+        offset: the value that symbol 0 stands for in each channel, float32 [c].
+        tables: integer coding tables, one row a channel.
+        fingerprint: SHA-256 of what the bytes mean, 32 bytes.
+        parts: the parts that it has weights for.
+        dataset: name of the data set that it was trained on.
+        dataset_note: to be said beside figures, such as "JPEG-75 copy".
+        facts: about its training.
+        evaluation: of the test split by `evaluate_artifact`; empty where none was recorded.
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+    channels: int
+    input_size: tuple[int, int]
+    latent_channels: int
+    stride: int
+    offset: np.ndarray
+    tables: CodingTables
+    fingerprint: bytes
+    digests: Mapping[str, str]
+    dataset: str
+    dataset_note: str
+    facts: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, name: str | Path) -> "Artifact":
+        """Loads metadata and tables and verifies the fingerprint over them.
+
+        Args:
+            name: an artifact's folder, or a name in the zoo (`zoo_names`). A zoo name wins over a folder of that
+                name; write ./NAME for the folder.
+
+        Raises:
+            ArtifactError: there is no such model, or it is of a newer format, incomplete, damaged or altered.
+        """
+        folder = resolve(name)
+        model = _read_json(folder / _MODEL)
+        if model.get("format") != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{folder} is of model format {model.get('format')}; this version reads {FORMAT_VERSION}: update vae_jcc."
+            )
+        try:
+            tables = CodingTables.load(folder / _TABLES)
+            artifact = _from_json(folder, model, tables)
+        except BitstreamError as error:
+            raise ArtifactError(str(error)) from error
+        except OSError as error:
+            raise ArtifactError(f"{folder} is incomplete: {_TABLES} cannot be read ({error.strerror}).") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{folder / _MODEL} is damaged ({error!r}): copy the model's folder again.") from error
+        _verify(artifact)
+        return artifact
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that it has weights for."""
+        return tuple(self.digests)
+
+    @cached_property
+    def config(self) -> "ConfigDict":
+        """The complete configuration that made the model, locked.
+
+        Raises:
+            ArtifactError: config.json is missing or damaged.
+        """
+        from ml_collections import ConfigDict
+
+        return ConfigDict(_read_json(self.folder / _CONFIG)).lock()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its files on disk."""
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the latent grid (h, w) of an image of height x width pixels."""
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def variables(self, part: str) -> dict[str, Any]:
+        """Returns {"params", "batch_stats"} of "encoder", "classifier", "decoder" or "prior": float32 NumPy arrays.
+
+        Raises:
+            ArtifactError: the model has no such part, or its weights are damaged or not those of model.json.
+        """
+        tree = unflatten(self._tensors(part))
+        return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
+
+    def _tensors(self, part: str) -> Tensors:
+        if part not in self.digests:
+            raise ArtifactError(
+                f"{self.folder} has no {part}: it has {', '.join(self.parts)}. "
+                "A decoder is trained with config.model.decoder.mode='joint' or 'frozen'."
+            )
+        tensors = read_part(self.folder / _WEIGHTS, part, ArtifactError)
+        if digest(tensors) != self.digests[part]:
+            raise ArtifactError(
+                f"{self.folder / _WEIGHTS}: the {part}'s weights are damaged or another model's; "
+                "copy the model's folder again."
+            )
+        return tensors
+
+
+def zoo_names() -> list[str]:
+    """Returns the names of the models that ship with the package."""
+    return sorted(path.parent.name for path in ZOO.glob(f"*/{_MODEL}"))
+
+
+def resolve(name: str | Path) -> Path:
+    """Returns the folder of a zoo name or a path.
+
+    Raises:
+        ArtifactError: it is neither; the message lists what the zoo has.
+    """
+    if str(name) in zoo_names():
+        return ZOO / str(name)
+    folder = Path(name)
+    if (folder / _MODEL).is_file():
+        return folder
+    if (folder / "artifact" / _MODEL).is_file():
+        raise ArtifactError(f"{folder} is a run's workdir: its model is {folder / 'artifact'}.")
+    if folder.is_dir():
+        raise ArtifactError(f"{folder} is no model: it has no {_MODEL}. Training writes one to WORKDIR/artifact.")
+    known = ", ".join(zoo_names()) or "no models"
+    raise ArtifactError(f"No model {str(name)!r}: there is no such folder, and the package ships {known}.")
+
+
+def save_artifact(
+    path: Path,
+    *,
+    config: "ConfigDict",
+    variables: Mapping[str, Mapping[str, Any]],
+    tables: CodingTables,
+    offset: np.ndarray,
+    class_names: Sequence[str],
+    channels: int,
+    input_size: tuple[int, int],
+    dataset: str = "",
+    dataset_note: str = "",
+    facts: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Writes a model's folder, whole or not at all; one that is there is replaced.
+
+    Args:
+        path: of the folder.
+        config: the complete configuration.
+        variables: part to {"params", "batch_stats"}; "encoder" is needed.
+        tables: of the prior, one row a latent channel.
+        offset: float32 [c].
+        class_names: in the order of the logits.
+        channels: of the images.
+        input_size: (H, W) of the training images.
+        dataset: name of the training data.
+        dataset_note: see `Artifact`.
+        facts: about the training; JSON values.
+        dtype: of the receiver's kernels, "float32" or "float16". Encoder and prior stay float32, so that the symbols
+            do not depend on it; so do biases and statistics, which are small.
+
+    Raises:
+        ArtifactError: the pieces do not fit each other, or a weight does not fit into `dtype`.
+    """
+    from vae_jcc.models.joint import build_encoder
+
+    if "encoder" not in variables:
+        raise ArtifactError("A model needs its encoder's variables: they define what the bytes mean.")
+    offset = np.asarray(offset, np.float32)
+    parts = {
+        name: compact(flatten(tree), "float32" if name in _EXACT_PARTS else dtype, ArtifactError)
+        for name, tree in variables.items()
+    }
+    artifact = Artifact(
+        folder=Path(path),
+        class_names=tuple(class_names),
+        channels=int(channels),
+        input_size=(int(input_size[0]), int(input_size[1])),
+        latent_channels=int(config.model.latent_channels),
+        stride=build_encoder(config).stride,
+        offset=offset,
+        tables=tables,
+        fingerprint=b"",
+        digests={name: digest(tensors) for name, tensors in parts.items()},
+        dataset=dataset,
+        dataset_note=dataset_note,
+        facts=dict(facts or {}),
+        evaluation={},
+    )
+    _check_geometry(artifact)
+    _write(artifact, json.loads(config.to_json()), parts)
+
+
+def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
+    """Adds a decoder to a model (or replaces its decoder); every other part, and the fingerprint, stay as they are.
+
+    Args:
+        path: the artifact's folder.
+        variables: {"params", "batch_stats"} of the decoder; stored in the classifier's dtype.
+
+    Raises:
+        ArtifactError: there is no model, or it is damaged.
+    """
+    artifact = Artifact.load(path)
+    parts = {name: artifact._tensors(name) for name in artifact.parts}
+    halved = any(t.dtype == np.float16 for t in parts.get("classifier", {}).values())
+    parts["decoder"] = compact(flatten(variables), "float16" if halved else "float32", ArtifactError)
+    digests = {**artifact.digests, "decoder": digest(parts["decoder"])}
+    _write(_with(artifact, digests=digests), _read_json(artifact.folder / _CONFIG), parts)
+
+
+def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
+    """Records figures with the model, for `vae-jcc models`: what `evaluate_artifact` returned, and on which data.
+
+    Raises:
+        ArtifactError: there is no model, or it is damaged.
+    """
+    artifact = Artifact.load(path)
+    parts = {name: artifact._tensors(name) for name in artifact.parts}
+    _write(_with(artifact, evaluation=dict(evaluation)), _read_json(artifact.folder / _CONFIG), parts)
