@@ -13,7 +13,7 @@ tables needs neither JAX nor the weights; each part's weights are checked agains
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from vae_jcc.artifact_weights import Tensors, compact, digest, flatten, read_part, unflatten, write_parts
 from vae_jcc.coding import BitstreamError, CodingTables
-from vae_jcc.files import replace_folder
+from vae_jcc.files import replace_folder, write_file
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -53,7 +53,7 @@ class Artifact:
         offset: the value that symbol 0 stands for in each channel, float32 [c].
         tables: integer coding tables, one row a channel.
         fingerprint: SHA-256 of what the bytes mean, 32 bytes.
-        parts: the parts that it has weights for.
+        digests: part to the SHA-256 of its weights, hexadecimal.
         dataset: name of the data set that it was trained on.
         dataset_note: to be said beside figures, such as "JPEG-75 copy".
         facts: about its training.
@@ -90,18 +90,24 @@ class Artifact:
         model = _read_json(folder / _MODEL)
         if model.get("format") != FORMAT_VERSION:
             raise ArtifactError(
-                f"{folder} is of model format {model.get('format')}; this version reads {FORMAT_VERSION}: update vae_jcc."
+                f"{folder} has model format {model.get('format')}; this version reads {FORMAT_VERSION}: update vae_jcc."
             )
         try:
             tables = CodingTables.load(folder / _TABLES)
             artifact = _from_json(folder, model, tables)
+            fingerprint = _fingerprint(artifact)
         except BitstreamError as error:
             raise ArtifactError(str(error)) from error
         except OSError as error:
             raise ArtifactError(f"{folder} is incomplete: {_TABLES} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{folder / _MODEL} is damaged ({error!r}): copy the model's folder again.") from error
-        _verify(artifact)
+        _check_geometry(artifact)
+        if fingerprint != artifact.fingerprint:
+            raise ArtifactError(
+                f"{folder}: tables, offset, geometry or encoder are not those that the fingerprint was taken of; "
+                "copy the model's folder again."
+            )
         return artifact
 
     @property
@@ -187,6 +193,7 @@ def save_artifact(
     class_names: Sequence[str],
     channels: int,
     input_size: tuple[int, int],
+    stride: int,
     dataset: str = "",
     dataset_note: str = "",
     facts: Mapping[str, Any] | None = None,
@@ -203,6 +210,7 @@ def save_artifact(
         class_names: in the order of the logits.
         channels: of the images.
         input_size: (H, W) of the training images.
+        stride: of the encoder, see `Artifact`.
         dataset: name of the training data.
         dataset_note: see `Artifact`.
         facts: about the training; JSON values.
@@ -212,8 +220,6 @@ def save_artifact(
     Raises:
         ArtifactError: the pieces do not fit each other, or a weight does not fit into `dtype`.
     """
-    from vae_jcc.models.joint import build_encoder
-
     if "encoder" not in variables:
         raise ArtifactError("A model needs its encoder's variables: they define what the bytes mean.")
     offset = np.asarray(offset, np.float32)
@@ -227,7 +233,7 @@ def save_artifact(
         channels=int(channels),
         input_size=(int(input_size[0]), int(input_size[1])),
         latent_channels=int(config.model.latent_channels),
-        stride=build_encoder(config).stride,
+        stride=int(stride),
         offset=offset,
         tables=tables,
         fingerprint=b"",
@@ -256,7 +262,7 @@ def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
     halved = any(t.dtype == np.float16 for t in parts.get("classifier", {}).values())
     parts["decoder"] = compact(flatten(variables), "float16" if halved else "float32", ArtifactError)
     digests = {**artifact.digests, "decoder": digest(parts["decoder"])}
-    _write(_with(artifact, digests=digests), _read_json(artifact.folder / _CONFIG), parts)
+    _write(replace(artifact, digests=digests), _read_json(artifact.folder / _CONFIG), parts)
 
 
 def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
@@ -265,6 +271,90 @@ def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     Raises:
         ArtifactError: there is no model, or it is damaged.
     """
-    artifact = Artifact.load(path)
-    parts = {name: artifact._tensors(name) for name in artifact.parts}
-    _write(_with(artifact, evaluation=dict(evaluation)), _read_json(artifact.folder / _CONFIG), parts)
+    artifact = replace(Artifact.load(path), evaluation=dict(evaluation))
+    write_file(artifact.folder / _MODEL, _to_json(artifact))
+
+
+def _write(artifact: Artifact, config: dict[str, Any], parts: Mapping[str, Tensors]) -> None:
+    with replace_folder(artifact.folder) as folder:
+        (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        (folder / _MODEL).write_bytes(_to_json(artifact))
+        artifact.tables.save(folder / _TABLES)
+        write_parts(folder / _WEIGHTS, parts)
+
+
+def _fingerprint(artifact: Artifact) -> bytes:
+    """Returns the SHA-256 of what the bytes mean (docs/bitstream.md): geometry, offset, tables, encoder."""
+    geometry = {name: getattr(artifact, name) for name in ("channels", "latent_channels", "stride")}
+    return hashlib.sha256(
+        b"vae_jcc model 1\n"
+        + json.dumps(geometry, sort_keys=True).encode()
+        + artifact.offset.astype("<f4").tobytes()
+        + artifact.tables.fingerprint()
+        + bytes.fromhex(artifact.digests["encoder"])
+    ).digest()
+
+
+def _check_geometry(artifact: Artifact) -> None:
+    c, rows, offset = artifact.latent_channels, artifact.tables.channels, artifact.offset
+    if not (rows == c and offset.shape == (c,) and np.all(np.isfinite(offset))):
+        raise ArtifactError(
+            f"{artifact.folder}: {c} latent channels need as many tables and finite offsets; got {rows} tables and "
+            f"offsets of shape {offset.shape}. Tables and offset have to come from the same prior."
+        )
+    if artifact.channels not in (1, 3) or artifact.stride < 1 or min(artifact.input_size) < 1:
+        raise ArtifactError(
+            f"{artifact.folder}: {artifact.channels} channels, stride {artifact.stride} and input size "
+            f"{artifact.input_size} make no model: images have 1 or 3 channels, and sizes are positive."
+        )
+
+
+def _to_json(artifact: Artifact) -> bytes:
+    model = {
+        "format": FORMAT_VERSION,
+        "fingerprint": _fingerprint(artifact).hex(),
+        "channels": artifact.channels,
+        "input_size": artifact.input_size,
+        "latent_channels": artifact.latent_channels,
+        "stride": artifact.stride,
+        "offset": artifact.offset.tolist(),  # Python prints the shortest decimals that give the same float back
+        "class_names": artifact.class_names,
+        "dataset": artifact.dataset,
+        "dataset_note": artifact.dataset_note,
+        "facts": artifact.facts,
+        "evaluation": artifact.evaluation,
+        "weights": artifact.digests,
+    }
+    return (json.dumps(model, indent=1) + "\n").encode()
+
+
+def _from_json(folder: Path, model: dict[str, Any], tables: CodingTables) -> Artifact:
+    height, width = model["input_size"]
+    return Artifact(
+        folder=folder,
+        class_names=tuple(map(str, model["class_names"])),
+        channels=int(model["channels"]),
+        input_size=(int(height), int(width)),
+        latent_channels=int(model["latent_channels"]),
+        stride=int(model["stride"]),
+        offset=np.asarray(model["offset"], np.float32),
+        tables=tables,
+        fingerprint=bytes.fromhex(model["fingerprint"]),
+        digests=dict(model["weights"]),
+        dataset=str(model["dataset"]),
+        dataset_note=str(model["dataset_note"]),
+        facts=dict(model["facts"]),
+        evaluation=dict(model["evaluation"]),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path.parent} is incomplete: {path.name} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}): copy the model's folder again.") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is damaged (not a JSON object): copy the model's folder again.")
+    return value
