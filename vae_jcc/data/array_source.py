@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from vae_jcc.data.sources import Example, Source, SourceInfo, read_examples
 _CHUNK = 256  # examples decoded by one task: long enough to hide the pool, short enough to report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArraySource:
     """Decoded images and labels in two arrays.
 
@@ -41,10 +42,14 @@ class ArraySource:
         return [self[index] for index in indices]
 
 
+# What has been decoded stays for as long as its source does: a validation split is evaluated many times.
+_LOADED: weakref.WeakKeyDictionary[Source, dict[int, ArraySource]] = weakref.WeakKeyDictionary()
+
+
 def load_into_memory(
     source: Source, image_size: int = 0, *, on_progress: Callable[[int, int], None] | None = None
 ) -> ArraySource:
-    """Decodes a whole source once, on all cores.
+    """Decodes a whole source once, on all cores; asked again for the same source, returns the same arrays.
 
     Args:
         source: what to decode.
@@ -59,11 +64,22 @@ def load_into_memory(
         DataError: the images differ in size and image_size is 0.
         CorruptImageError: an image cannot be decoded.
     """
-    height, width = common_size(source.info, image_size)
-    if isinstance(source, ArraySource) and source.info.image_size == (height, width):
+    size = common_size(source.info, image_size)
+    if isinstance(source, ArraySource) and source.info.image_size == size:
         return source
+    loaded = _LOADED.setdefault(source, {}) if isinstance(source, Hashable) else {}
+    if image_size not in loaded:
+        images, labels = _decode_all(source, image_size, size, on_progress)
+        info = replace(source.info, image_size=size)
+        loaded[image_size] = ArraySource(info, images, labels, getattr(source, "skipped", ()))
+    return loaded[image_size]
+
+
+def _decode_all(
+    source: Source, image_size: int, size: tuple[int, int], on_progress: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, np.ndarray]:
     total = len(source)
-    images = np.empty((total, height, width, source.info.channels), np.uint8)
+    images = np.empty((total, *size, source.info.channels), np.uint8)
     labels = np.empty(total, np.int32)
     done, lock = 0, threading.Lock()
 
@@ -86,8 +102,7 @@ def load_into_memory(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    info = replace(source.info, image_size=(height, width))
-    return ArraySource(info, images, labels, getattr(source, "skipped", ()))
+    return images, labels
 
 
 def fit(image: np.ndarray, image_size: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class _Picture:
     class_name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FolderSource:
     """Pictures of a folder; decoded when asked for.
 

@@ -14,7 +14,8 @@ images to one size: with image_size > 0 the shorter side is scaled to image_size
 random. Evaluation has no margin.
 """
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,9 +49,7 @@ class _BatchLoader:
     def __call__(self, number: int) -> Batch:
         if self.pad_to is None:
             return self._load(self.order.indices(number))
-        # Evaluation comes round again: a second pass may reuse running workers.
-        assert isinstance(self.order, EvalOrder)  # for the type checker
-        return _padded(self._load(self.order.indices(number % self.order.batches)), self.pad_to)
+        return _padded(self._load(self.order.indices(number)), self.pad_to)
 
     def _load(self, indices: np.ndarray) -> Batch:
         if isinstance(self.source, ArraySource):
@@ -89,7 +88,7 @@ class TrainIterator(Iterator[Batch]):
         if self._closed:
             raise ValueError("The training iterator is closed.")
         if self._stream is None:
-            self._stream = batch_stream(self._loader, self._next, self._workers, self._in_memory)
+            self._stream = batch_stream(self._loader, range(self._next, sys.maxsize), self._workers, self._in_memory)
         batch = next(self._stream)
         self._next += 1
         return batch
@@ -141,17 +140,13 @@ class TrainIterator(Iterator[Batch]):
         self.close()
 
 
-class EvalBatches:
-    """One pass over all examples each time it is iterated over; len() is the number of batches.
-
-    Worker processes stay up between passes; close it when done.
-    """
+class EvalBatches(Iterable[Batch]):
+    """One pass over all examples each time it is iterated over; len() is the number of batches."""
 
     def __init__(self, loader: _BatchLoader, order: EvalOrder, workers: int) -> None:
         self._loader = loader
         self._order = order
         self._workers = workers
-        self._stream: Iterator[Batch] | None = None
 
     @property
     def num_examples(self) -> int:
@@ -162,33 +157,12 @@ class EvalBatches:
         return self._order.batches
 
     def __iter__(self) -> Iterator[Batch]:
-        # The stream is kept only from a pass that went to its end; an abandoned one starts anew.
-        stream, self._stream = self._stream, None
         in_memory = isinstance(self._loader.source, ArraySource)
-        if stream is None:
-            stream = batch_stream(self._loader, 0, self._workers, in_memory)
-        finished = False
+        stream = batch_stream(self._loader, range(len(self)), self._workers, in_memory)
         try:
-            for _ in range(len(self)):
-                yield next(stream)
-            finished = self._stream is None
+            yield from stream
         finally:
-            if finished:
-                self._stream = stream
-            else:
-                close_stream(stream)
-
-    def close(self) -> None:
-        """Ends the worker processes."""
-        if self._stream is not None:
-            close_stream(self._stream)
-            self._stream = None
-
-    def __enter__(self) -> "EvalBatches":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+            close_stream(stream)
 
 
 def train_iterator(

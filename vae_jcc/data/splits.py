@@ -71,7 +71,7 @@ def _resolve_part(part: str, spec: str, counts: Mapping[str, int]) -> list[Split
 
 
 def _bounds(selector: str, spec: str, count: int) -> tuple[int, int]:
-    bounds = [_BOUND.match(text.strip()) for text in selector.split(":")]
+    bounds = [_BOUND.match(text) for text in selector.split(":")]
     if len(bounds) != 2 or not all(bounds) or selector.strip() == ":":
         raise DataError(
             f'The split "{spec}" does not parse at "[{selector}]": a slice is "from:to", in '

@@ -1,9 +1,7 @@
 """Batches by number, made ahead of time by Grain's threads or worker processes."""
 
 import importlib.util
-import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -15,29 +13,28 @@ _MAX_THREADS = 8
 _BATCHES_PER_WORKER = 2
 
 
-def batch_stream(load: Callable[[int], T], first: int, workers: int, in_memory: bool) -> Iterator[T]:
-    """Yields load(first), load(first + 1), ... without end, in this order.
+def batch_stream(load: Callable[[int], T], numbers: range, workers: int, in_memory: bool) -> Iterator[T]:
+    """Yields load(n) for every n of `numbers`, in this order.
 
     At most two batches per thread or worker wait in memory (Grain's own default is 500).
 
     Args:
         load: makes a batch from its number; with workers it is sent to them.
-        first: number of the first batch.
+        numbers: of the batches.
         workers: worker processes; 0 works in threads of this process.
         in_memory: making a batch is only a copy, so neither threads nor workers are started.
     """
     if in_memory and importlib.util.find_spec("grain") is None:
         # Machines prepared for training alone often lack Grain, and a copy needs no engine.
-        return map(load, itertools.count(first))
+        return map(load, numbers)
     import grain
 
     threads = 0 if in_memory else 1 if workers else min(_MAX_THREADS, os.cpu_count() or 1)
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    numbers = grain.MapDataset.range(first, sys.maxsize)
-    batches = numbers.map(load).to_iter_dataset(reading)
+    batches = grain.MapDataset.range(numbers.start, numbers.stop).map(load).to_iter_dataset(reading)
     if workers and not in_memory:
         _mark_flags_as_parsed()
-        options = grain.MultiprocessingOptions(workers, _BATCHES_PER_WORKER)
+        options = grain.MultiprocessingOptions(min(workers, len(numbers)), _BATCHES_PER_WORKER)
         batches = batches.mp_prefetch(options).map(_own)
     return iter(batches)
 

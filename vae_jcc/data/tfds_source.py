@@ -22,7 +22,7 @@ from vae_jcc.data.splits import resolve_split
 from vae_jcc.data.verify import sort_out_corrupt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TfdsSource:
     """One split of a prepared TFDS data set.
 
