@@ -85,7 +85,6 @@ def export_artifact(
         class_names=source.info.class_names,
         channels=source.info.channels,
         input_size=input_size,
-        stride=build_encoder(config).stride,
         dataset=config.dataset.name,
         dataset_note=config.dataset.note,
         facts={"encoder_parameters": count_parameters(params["encoder"]), "seed": config.seed},

@@ -97,7 +97,7 @@ class Receiver:
             "bytes_overhead": len(data) - total,
             "bpp_file": 8 * len(data) / pixels,
             "bits_by_channel": [round(float(b), 1) for b in np.atleast_1d(by_channel)],
-            "model": self.artifact.model["name"],
+            "model": str(self.artifact.folder),
             "fingerprint": self.artifact.fingerprint.hex(),
         }
 
@@ -115,7 +115,7 @@ class Receiver:
         for item in [data] if isinstance(data, bytes) else data:
             _, payloads, sizes = self._unpack(item)
             for payload, (height, width) in zip(payloads, sizes, strict=True):
-                cells = (-(-height // self.artifact.stride), -(-width // self.artifact.stride))
+                cells = self.artifact.grid(height, width)
                 decoded.append((self._codec.decode(payload, cells), (height, width)))
         return decoded
 

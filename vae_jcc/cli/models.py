@@ -13,15 +13,15 @@ def list_models(options: Namespace) -> int:
     """Prints name, data set, size and published figures of each shipped model."""
     for name in zoo_names():
         artifact = Artifact.load(name)
-        size = sum(file.stat().st_size for file in artifact.path.iterdir())
+        size = artifact.size_bytes
         row = {
             "name": name,
-            "dataset": artifact.model["dataset"],
-            "dataset_note": artifact.model["dataset_note"],
+            "dataset": artifact.dataset,
+            "dataset_note": artifact.dataset_note,
             "bytes": size,
             "parts": list(artifact.parts),
             "fingerprint": artifact.fingerprint.hex()[:16],
-        } | dict(artifact.model["facts"])
+        } | dict(artifact.facts)
         print(json.dumps(row) if options.json else "  ".join(f"{k}={v}" for k, v in row.items()))
     if not zoo_names():
         print("No model ships with this version; train one: python -m vae_jcc.main --config=configs/quickstart.py")
@@ -37,7 +37,7 @@ def evaluate(options: Namespace) -> int:
     from vae_jcc.evaluate import evaluate_artifact
 
     artifact = Artifact.load(options.model)
-    name = options.data or artifact.model["dataset"]
+    name = options.data or artifact.dataset
     source = open_source(name, options.split, data_dir=options.data_dir or None)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task("evaluate", total=len(source))
@@ -47,7 +47,7 @@ def evaluate(options: Namespace) -> int:
             batch_size=options.batch_size,
             progress=lambda done: progress.update(task, completed=done),
         )
-    note = artifact.model["dataset_note"] if name == artifact.model["dataset"] else ""
+    note = artifact.dataset_note if name == artifact.dataset else ""
     result |= {"model": options.model, "dataset": name, "data_note": note, "split": options.split}
     if options.json:
         write_bytes(Path(options.json), (json.dumps(result, indent=1) + "\n").encode())
