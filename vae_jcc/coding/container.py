@@ -4,7 +4,7 @@
     stream  magic  flags  fingerprint[2]  count  [height  width]  shortest  count x record  payloads      crc32
 
 The checksum is taken over the model's whole 32-byte fingerprint and everything before the checksum: it refuses the
-model whose first two bytes happen to agree, and every flipped bit. Reading allocates nothing that the input only claims.
+model whose first two bytes happen to agree, and every flipped bit. Reading allocates nothing that is only claimed.
 """
 
 import zlib

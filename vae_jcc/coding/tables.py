@@ -204,17 +204,17 @@ class CodingTables:
             raise ValueError(
                 f"Symbols of shape {symbols.shape} do not fit {self.channels} rows: [..., {self.channels}] is needed."
             )
-        bits = np.empty(symbols.shape, np.float64)
+        flat = symbols.reshape(-1, self.channels)
+        bits = np.empty(flat.shape, np.float64)
         for k, (low, high, counts) in enumerate(zip(self.minima, self.maxima, self.counts, strict=True)):
-            plane = symbols[..., k].astype(np.int64)
-            inside = (plane >= low) & (plane <= high)
-            slots = np.where(inside, plane - low, len(counts) - 1)
-            cost = self.precision - np.log2(counts.astype(np.float64))[slots]
-            outside = plane[~inside]
+            column = flat[:, k].astype(np.int64)
+            inside = (column >= low) & (column <= high)
+            slots = np.where(inside, column - low, len(counts) - 1)
+            bits[:, k] = self.precision - np.log2(counts.astype(np.float64))[slots]
+            outside = column[~inside]
             if outside.size:
-                cost[~inside] += excess_bits(fold(outside, np.asarray(low), np.asarray(high)))
-            bits[..., k] = cost
-        return bits
+                bits[~inside, k] += excess_bits(fold(outside, np.asarray(low), np.asarray(high)))
+        return bits.reshape(symbols.shape)
 
     def expected_bits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns the bits of each image, float64 [...], of symbols int32 [..., h, w, c]: the sum of `bits`."""
