@@ -193,7 +193,6 @@ def save_artifact(
     class_names: Sequence[str],
     channels: int,
     input_size: tuple[int, int],
-    stride: int,
     dataset: str = "",
     dataset_note: str = "",
     facts: Mapping[str, Any] | None = None,
@@ -210,7 +209,6 @@ def save_artifact(
         class_names: in the order of the logits.
         channels: of the images.
         input_size: (H, W) of the training images.
-        stride: of the encoder, see `Artifact`.
         dataset: name of the training data.
         dataset_note: see `Artifact`.
         facts: about the training; JSON values.
@@ -220,6 +218,8 @@ def save_artifact(
     Raises:
         ArtifactError: the pieces do not fit each other, or a weight does not fit into `dtype`.
     """
+    from vae_jcc.models.joint import build_encoder  # brings JAX along, which reading a model does not need
+
     if "encoder" not in variables:
         raise ArtifactError("A model needs its encoder's variables: they define what the bytes mean.")
     offset = np.asarray(offset, np.float32)
@@ -233,7 +233,7 @@ def save_artifact(
         channels=int(channels),
         input_size=(int(input_size[0]), int(input_size[1])),
         latent_channels=int(config.model.latent_channels),
-        stride=int(stride),
+        stride=build_encoder(config).stride,
         offset=offset,
         tables=tables,
         fingerprint=b"",
