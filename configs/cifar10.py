@@ -7,8 +7,9 @@ Expect:    results/ holds what was measured, with the command of each figure
 Fine-tune along lam from a trained run: --config.init_from=runs/cifar10/best --config.train.epochs=4
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:

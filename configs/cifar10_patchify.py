@@ -4,8 +4,9 @@ Command:   python -m vae_jcc.main --config=configs/cifar10_patchify.py
 Hardware:  as cifar10.py
 """
 
-from configs import cifar10
 from ml_collections import ConfigDict
+
+from configs import cifar10
 
 
 def get_config() -> ConfigDict:

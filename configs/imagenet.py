@@ -5,8 +5,9 @@ Hardware:  several GPUs or a TPU slice
 Data:      TFDS imagenet2012, prepared as ArrayRecord (the archives must be downloaded by hand from image-net.org)
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:

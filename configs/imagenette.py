@@ -4,8 +4,9 @@ Command:   python -m vae_jcc.main --config=configs/imagenette.py
 Hardware:  one GPU
 """
 
-from configs import imagenet
 from ml_collections import ConfigDict
+
+from configs import imagenet
 
 
 def get_config() -> ConfigDict:

@@ -5,8 +5,9 @@ Hardware:  2 CPU cores
 Expect:    README.md shows the measured table
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:
@@ -26,9 +27,9 @@ def get_config() -> ConfigDict:
     c.model.decoder.features = 32
     c.model.decoder.blocks = 1
     c.model.decoder.epochs = 2.0
-    c.loss.lam = 0.5
+    c.loss.lam = 0.15
     c.train.batch_size = 64
-    c.train.epochs = 8.0
+    c.train.epochs = 10.0
     c.optim.learning_rate = 0.1
     c.optim.ema_decay = 0.99
     c.eval.jpeg_baseline = True

@@ -76,7 +76,7 @@ class Checkpoints:
 
 
 def save_variables(path: Path, variables: Any) -> None:
-    """Saves {"params", "batch_stats"} alone, replacing what was there: the best weights so far, or a start for others."""
+    """Saves {"params", "batch_stats"} alone, replacing what was there: the best so far, or a start for others."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.absolute(), variables, force=True)
 

@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.coding import LatentCodec, pack_file, pack_stream
+from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source, open_source
 from vae_jcc.entropy.factorized import bin_bits
-from vae_jcc.entropy.tabulate import prior_layers
+from vae_jcc.entropy.tabulate import as_float32, prior_layers
 from vae_jcc.inference import make_classify_fn, make_encode_fn
 from vae_jcc.losses import bits_per_pixel
 from vae_jcc.models.joint import build_classifier, build_encoder
@@ -33,6 +34,15 @@ def input_settings(config: ConfigDict) -> dict[str, Any]:
         "shard_index": jax.process_index(),
         "shard_count": jax.process_count(),
     }
+
+
+def input_shape(config: ConfigDict, source: Source) -> tuple[int, int, int]:
+    """Returns (H, W, C) of the images that the model is trained on.
+
+    Raises:
+        DataError: the source's sizes differ and `dataset.image_size` is 0.
+    """
+    return *common_size(source.info, config.dataset.image_size), source.info.channels
 
 
 def evaluate_batches(
@@ -83,10 +93,9 @@ def evaluate_artifact(
     encode = make_encode_fn(build_encoder(artifact.config))
     classify = make_classify_fn(build_classifier(artifact.config, len(artifact.class_names)))
     edge, receiver = (artifact.variables(part) for part in ("encoder", "classifier"))
-    layers = prior_layers(artifact.variables("prior")["params"])
-    layers = [{k: jnp.asarray(v, jnp.float32) for k, v in layer.items()} for layer in layers]
-    estimate = jax.jit(lambda symbols: bin_bits(layers, dequantize(symbols, offset)).sum(axis=(1, 2, 3)))
     offset, codec = jnp.asarray(artifact.offset), LatentCodec(artifact.tables)
+    layers = as_float32(prior_layers(artifact.variables("prior")["params"]))
+    estimate = jax.jit(lambda symbols: bin_bits(layers, dequantize(symbols, offset)).sum(axis=(1, 2, 3)))
 
     ranks, bits, payloads, sizes, singles = [], [], [], [], 0
     image_size = 0 if source.info.image_size else min(artifact.input_size)

@@ -1,6 +1,6 @@
 """Command line of training and evaluation: flags and dispatch only.
 
-    python -m vae_jcc.main --config=configs/quickstart.py [--workdir=DIR] [--mode=train|eval] [--config.KEY=VALUE ...]
+python -m vae_jcc.main --config=configs/quickstart.py [--workdir=DIR] [--mode=train|eval] [--config.KEY=VALUE ...]
 """
 
 import sys
@@ -10,7 +10,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, e.g. configs/cifar10.py.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, e.g. configs/cifar10.py.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; default: runs/NAME of the configuration.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the workdir's artifact.")
 

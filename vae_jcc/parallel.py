@@ -46,9 +46,7 @@ class Devices:
             devices = list(self.mesh.devices.flat)
             return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices)
         everywhere, split = self._shardings()
-        return jax.jit(
-            step, in_shardings=(everywhere, split), out_shardings=(everywhere, everywhere), donate_argnums=0
-        )
+        return jax.jit(step, in_shardings=(everywhere, split), out_shardings=(everywhere, everywhere), donate_argnums=0)
 
     def compile_eval(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns the compiled `step(variables, batch) -> sums`."""
@@ -74,7 +72,9 @@ class Devices:
     def check_batch(self, batch_size: int, key: str) -> None:
         """Raises ValueError if a global batch does not divide over the devices; `key` names the config entry."""
         if batch_size % self.count:
-            raise ValueError(f"config.{key}={batch_size} does not divide over {self.count} devices: make it a multiple.")
+            raise ValueError(
+                f"config.{key}={batch_size} does not divide over {self.count} devices: make it a multiple."
+            )
 
     def _shardings(self) -> tuple[NamedSharding, NamedSharding]:
         return NamedSharding(self.mesh, PartitionSpec()), NamedSharding(self.mesh, PartitionSpec(AXIS))

@@ -19,8 +19,8 @@ from vae_jcc.benchmark.jpeg import evaluate_jpeg
 from vae_jcc.benchmark.plots import plot_rate_accuracy
 from vae_jcc.data.sources import Source
 from vae_jcc.entropy.factorized import quantization_offset
-from vae_jcc.entropy.tabulate import prior_layers, tabulate
-from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.entropy.tabulate import as_float32, prior_layers, tabulate
+from vae_jcc.evaluate import evaluate_artifact, input_shape
 from vae_jcc.models.joint import PARTS, build_encoder
 from vae_jcc.train_decoder import train_decoder
 
@@ -44,7 +44,7 @@ def publish(
         The evaluation of the test split (see `evaluate_artifact`).
     """
     folder = workdir / "artifact"
-    image_shape = _input_shape(config, test)
+    image_shape = input_shape(config, test)
     export_artifact(folder, config, variables, test, image_shape[:2])
     if config.model.decoder.mode == "frozen":
         train_decoder(config, folder, train)
@@ -58,8 +58,15 @@ def publish(
         jpeg = evaluate_jpeg(config, workdir / "jpeg", train, validation, test, ours["bpp_file"])
         points = {k: [jpeg[k]] for k in ("top1", "top5", "bpp_payload", "bpp_file")}
         name = "JPEG + same classifier (payload only)"
-        results.append({"system": name, "encoder": None, "rate": "bpp_payload", "marker": "s",
-                        "points": [{"label": f"quality={jpeg['quality']}", "seeds": [config.seed]} | points]})
+        results.append(
+            {
+                "system": name,
+                "encoder": None,
+                "rate": "bpp_payload",
+                "marker": "s",
+                "points": [{"label": f"quality={jpeg['quality']}", "seeds": [config.seed]} | points],
+            }
+        )
     (workdir / "result.json").write_text(json.dumps(results, indent=1) + "\n")
     title = f"{config.dataset.name} {f'({config.dataset.note})' if config.dataset.note else ''}"
     plot_rate_accuracy(workdir / "rate_accuracy.png", results, title)
@@ -72,10 +79,7 @@ def export_artifact(
 ) -> None:
     """Builds the coding tables and saves the artifact (replacing one that is there)."""
     params, stats = variables["params"], variables["batch_stats"]
-    layers = prior_layers(params["prior"])
-    offset = np.asarray(
-        quantization_offset([{k: jnp.asarray(v, jnp.float32) for k, v in layer.items()} for layer in layers])
-    )
+    offset = np.asarray(quantization_offset(as_float32(prior_layers(params["prior"]))))
     save_artifact(
         folder,
         config=config,
@@ -90,12 +94,6 @@ def export_artifact(
         facts={"encoder_parameters": count_parameters(params["encoder"]), "seed": config.seed},
         dtype=config.artifact_dtype,
     )
-
-
-def _input_shape(config: ConfigDict, source: Source) -> tuple[int, int, int]:
-    side = config.dataset.image_size
-    height, width = (side, side) if side else source.info.image_size
-    return height, width, source.info.channels
 
 
 def _result(

@@ -56,8 +56,8 @@ def create_state(
         ):
             if want.shape != got.shape:
                 raise ValueError(
-                    f"init_from holds {jax.tree_util.keystr(path)} of shape {got.shape}, this model wants {want.shape}: "
-                    "use the config that the checkpoint was trained with."
+                    f"init_from holds {jax.tree_util.keystr(path)} of shape {got.shape}, this model wants "
+                    f"{want.shape}: use the config that the checkpoint was trained with."
                 )
     params, batch_stats = variables["params"], variables["batch_stats"]
     # The averages start as copies: donated buffers must not be shared.
@@ -74,5 +74,5 @@ def create_state(
 
 def update_average(average: Any, new: Any, decay: float, step: jax.Array) -> Any:
     """Returns the exponential moving average after `new`; young averages forget faster, so they are not biased."""
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, n: a + (1.0 - decay) * (n - a), average, new)
+    weight = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, n: a + weight * (n - a), average, new)

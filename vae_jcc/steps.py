@@ -5,7 +5,7 @@ where the step runs once a device (parallel.py decides).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ Metrics = dict[str, jax.Array]
 
 
 def objective(
-    config: ConfigDict, rate_weight: jax.Array | float, images: jax.Array, labels: jax.Array, outputs: Outputs,
+    config: ConfigDict,
+    rate_weight: jax.Array | float,
+    images: jax.Array,
+    labels: jax.Array,
+    outputs: Outputs,
     teacher_logits: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """Returns the loss (nats, scalar) and its terms: cross-entropy + rate [+ distillation] [+ distortion].
@@ -112,19 +116,12 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(grads)
         decay = config.optim.ema_decay
-        new_state = TrainState(
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            ema_params=update_average(state.ema_params, params, decay, state.step),
-            ema_batch_stats=update_average(state.ema_batch_stats, batch_stats, decay, state.step),
-            opt_state=opt_state,
-        )
+        ema_params = update_average(state.ema_params, params, decay, state.step)
+        ema_batch_stats = update_average(state.ema_batch_stats, batch_stats, decay, state.step)
         if frozen:
-            new_state = new_state.replace(
-                ema_params=new_state.ema_params | {"encoder": state.ema_params["encoder"]},
-                ema_batch_stats=new_state.ema_batch_stats | {"encoder": state.ema_batch_stats["encoder"]},
-            )
+            ema_params = ema_params | {"encoder": state.ema_params["encoder"]}
+            ema_batch_stats = ema_batch_stats | {"encoder": state.ema_batch_stats["encoder"]}
+        new_state = TrainState(state.step + 1, params, batch_stats, ema_params, ema_batch_stats, opt_state)
         return new_state, metrics
 
     return train_step
@@ -143,7 +140,7 @@ def make_eval_step(
 
     def eval_step(variables: Any, batch: Batch) -> Metrics:
         images, labels, mask = to_float(batch["image"]), batch["label"], batch["mask"]
-        outputs = model.apply(variables, images, train=False, quantizer=quantizer)
+        outputs = cast(Outputs, model.apply(variables, images, train=False, quantizer=quantizer))
         top5 = jax.lax.top_k(outputs.logits, min(5, outputs.logits.shape[-1]))[1]
         sums = {
             "count": mask,

@@ -1,6 +1,7 @@
 """A trained artifact as the teacher of another model (distillation; Hinton et al. 2015)."""
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +23,17 @@ def load_teacher(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array
     """
     artifact = Artifact.load(path)
     if len(artifact.class_names) != num_classes:
-        raise ValueError(f"The teacher {path} knows {len(artifact.class_names)} classes, the data set has {num_classes}.")
+        raise ValueError(
+            f"The teacher {path} knows {len(artifact.class_names)} classes, the data set has {num_classes}."
+        )
     encoder = build_encoder(artifact.config)
     classifier = build_classifier(artifact.config, num_classes)
     encoder_variables, classifier_variables = artifact.variables("encoder"), artifact.variables("classifier")
     offset = jnp.asarray(artifact.offset)
 
     def logits(images: jax.Array) -> jax.Array:
-        symbols = quantize(encoder.apply(encoder_variables, images), offset)
-        return classifier.apply(classifier_variables, dequantize(symbols, offset))
+        y = cast(jax.Array, encoder.apply(encoder_variables, images))
+        y_hat = dequantize(quantize(y, offset), offset)
+        return cast(jax.Array, classifier.apply(classifier_variables, y_hat))
 
     return logits

@@ -13,7 +13,7 @@ from vae_jcc import optim, steps
 from vae_jcc.checkpoint import Checkpoints, load_variables, save_variables
 from vae_jcc.data.pipeline import eval_batches, train_iterator
 from vae_jcc.data.sources import Source, open_source
-from vae_jcc.evaluate import evaluate_batches, input_settings
+from vae_jcc.evaluate import evaluate_batches, input_settings, input_shape
 from vae_jcc.metrics import Reporter, is_finite, mean_metrics
 from vae_jcc.models.joint import QUANTIZERS, build_model
 from vae_jcc.parallel import Devices, make_devices
@@ -59,7 +59,9 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
     info, n = train_source.info, train_source.info.num_examples
     per_epoch = n // config.train.batch_size
     if per_epoch == 0:
-        raise ValueError(f"{n} training images do not fill a batch of {config.train.batch_size}: lower train.batch_size.")
+        raise ValueError(
+            f"{n} training images do not fill a batch of {config.train.batch_size}: lower train.batch_size."
+        )
     epoch_steps = partial(optim.steps_in, num_examples=n, batch_size=config.train.batch_size)
     total = epoch_steps(config.train.epochs)
     total = min(total, config.train.max_steps) if config.train.max_steps else total
@@ -68,7 +70,7 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
     model = build_model(config, info.num_classes, info.channels, devices.axis_name)
     optimizer = optim.make_optimizer(config, per_epoch, total)
     start = load_variables(Path(config.init_from)) if config.init_from else None
-    state = devices.put_state(create_state(model, optimizer, config.seed, _image_shape(config, train_source), start))
+    state = devices.put_state(create_state(model, optimizer, config.seed, input_shape(config, train_source), start))
     step_at = _train_steps(config, devices, model, optimizer, per_epoch, total, info.num_classes)
     eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))
 
@@ -133,12 +135,6 @@ def _positions(batch_size: int) -> np.ndarray:
     return np.arange(share, dtype=np.int32) + jax.process_index() * share
 
 
-def _image_shape(config: ConfigDict, source: Source) -> tuple[int, int, int]:
-    side = config.dataset.image_size
-    height, width = (side, side) if side else source.info.image_size
-    return height, width, source.info.channels
-
-
 def _train_steps(
     config: ConfigDict, devices: Devices, model: Any, optimizer: Any, per_epoch: int, total: int, num_classes: int
 ) -> Callable[[int], Callable[..., Any]]:
@@ -179,6 +175,6 @@ def _non_finite(step: int, per_epoch: int, metrics: Any, checkpoints: Checkpoint
     where = f"the last good checkpoint is {checkpoints.folder / str(last)}" if last is not None else "no checkpoint yet"
     values = ", ".join(f"{k} {float(v):g}" for k, v in metrics.items())
     return (
-        f"Loss or gradient is not finite at step {step} (epoch {step // per_epoch}, batch {step % per_epoch}): {values}; "
-        f"{where}. Lower optim.learning_rate, set optim.clip_norm, or lengthen the warm-ups."
+        f"Loss or gradient is not finite at step {step} (epoch {step // per_epoch}, batch {step % per_epoch}): "
+        f"{values}; {where}. Lower optim.learning_rate, set optim.clip_norm, or lengthen the warm-ups."
     )

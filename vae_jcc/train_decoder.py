@@ -35,7 +35,11 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
         The mean squared error of the last hundred steps, on [0, 1] pixels.
     """
     artifact, settings = Artifact.load(str(folder)), config.model.decoder
-    encode, edge, offset = make_encode_fn(build_encoder(config)), artifact.variables("encoder"), artifact.offset
+    encode, edge, offset = (
+        make_encode_fn(build_encoder(config)),
+        artifact.variables("encoder"),
+        jnp.asarray(artifact.offset),
+    )
     decoder = build_decoder(config, artifact.channels)
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
@@ -44,7 +48,7 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
     @jax.jit
     def step(variables: Any, opt_state: Any, images: jax.Array, symbols: jax.Array) -> tuple[Any, Any, jax.Array]:
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            y_hat = dequantize(symbols, jnp.asarray(offset))
+            y_hat = dequantize(symbols, offset)
             out, updates = decoder.apply(
                 {"params": params, "batch_stats": variables["batch_stats"]},
                 y_hat,
@@ -58,7 +62,8 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
         updates, opt_state = optimizer.update(grads, opt_state)
         return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": stats}, opt_state, loss
 
-    variables = opt_state = None
+    variables: Any = None
+    opt_state: Any = None
     recent: list[float] = []
     try:
         for i in range(total):

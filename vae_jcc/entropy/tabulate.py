@@ -1,6 +1,6 @@
 """From the trained prior to the integer tables that code with it: once, on the host, in float64."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,11 @@ def prior_layers(variables: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
         }
         for k in range(count)
     ]
+
+
+def as_float32(layers: Iterable[Mapping[str, np.ndarray]]) -> list[dict[str, jax.Array]]:
+    """Returns the layers as the model itself computes with them."""
+    return [{name: jnp.asarray(value, jnp.float32) for name, value in layer.items()} for layer in layers]
 
 
 def tabulate(variables: Mapping[str, Any], offset: np.ndarray) -> CodingTables:

@@ -1,6 +1,6 @@
 """The receiver's classifier: it names what the camera saw from the decoded latent, without rebuilding the picture.
 
-    y_hat [B, h, w, c] -> 3x3 convolution -> residual stages -> mean over the grid -> dense -> logits [B, K]
+y_hat [B, h, w, c] -> 3x3 convolution -> residual stages -> mean over the grid -> dense -> logits [B, K]
 """
 
 from typing import Any

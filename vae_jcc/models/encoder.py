@@ -1,6 +1,6 @@
 """The edge half: an image becomes a small latent grid.
 
-    image u8/f32 [B, H, W, C] -> pad to whole cells -> stem convolution -> residual stages -> convolution -> y [B, h, w, c]
+    image [B, H, W, C] -> pad to whole cells -> stem convolution -> residual stages -> convolution -> y [B, h, w, c]
 
 One class covers the family:
 

@@ -1,15 +1,15 @@
 """The joint model: encoder, entropy model, classifier and optional decoder, trained together.
 
-    image --> Encoder --> y --+-- + noise ------> FactorizedPrior --> bits                (the rate always sees noise)
-                              |
-                              +-- quantizer ----> y_hat --+--> Classifier --> logits
-                                                          +--> Decoder -----> image_hat   (optional)
+image --> Encoder --> y --+-- + noise ------> FactorizedPrior --> bits                (the rate always sees noise)
+                          |
+                          +-- quantizer ----> y_hat --+--> Classifier --> logits
+                                                      +--> Decoder -----> image_hat   (optional)
 
-    quantizer in training      noise               y + uniform noise, the same as the rate's
-                               mixed               straight-through rounding
-                               noise_then_hard     noise, then (phase "hard") rounding behind a frozen encoder
-                               none                y itself: the network without a bottleneck, for references
-    quantizer in evaluation    always              rounding (none: y itself)
+quantizer in training      noise               y + uniform noise, the same as the rate's
+                           mixed               straight-through rounding
+                           noise_then_hard     noise, then (phase "hard") rounding behind a frozen encoder
+                           none                y itself: the network without a bottleneck, for references
+quantizer in evaluation    always              rounding (none: y itself)
 """
 
 from typing import Any, NamedTuple
@@ -131,6 +131,8 @@ class JointModel(nn.Module):
         if not train:
             y_hat = y_rate = dequantize(quantize(y, offset), offset)
         else:
+            if noise_keys is None:
+                raise ValueError("Training needs noise_keys, one PRNG key an example.")
             y_rate = add_uniform_noise(noise_keys, y)
             y_hat = y_rate if quantizer == "noise" else straight_through_round(y, offset)
         if quantizer == "none":

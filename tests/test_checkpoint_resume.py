@@ -1,0 +1,119 @@
+"""Killed and resumed equals uninterrupted, bit for bit; interruption and divergence leave what was promised."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from vae_jcc.checkpoint import load_variables
+
+_ROOT = Path(__file__).parents[1]
+
+# The parent reads one line a step, so it can kill at an exact one.
+_SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np
+from configs import quickstart
+from vae_jcc import train
+from vae_jcc.data.sources import open_source
+
+config = quickstart.get_config()
+config.dataset.train_split, config.dataset.validation_split = "train[:256]", "test[:64]"
+config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 1, 2),)
+config.model.classifier.stages = ((8, 1, 1),)
+config.train.batch_size, config.eval.batch_size = 32, 64
+config.train.epochs, config.checkpoint.every_epochs, config.eval.every_epochs = 2.0, 0.375, 2.0
+for override in sys.argv[2:]:
+    key, value = override.split("=")
+    config.update_from_flattened_dict({key: float(value)})
+
+steps_of = train._train_steps
+def counted(*arguments):
+    step_at = steps_of(*arguments)
+    def at(number):
+        print(number, flush=True)
+        return step_at(number)
+    return at
+train._train_steps = counted
+source = [open_source(config.dataset.name, s) for s in (config.dataset.train_split, config.dataset.validation_split)]
+train.fit(config, Path(sys.argv[1]), *source)
+"""
+
+
+def start(workdir: Path, *overrides: str) -> subprocess.Popen:
+    """Starts a small training that prints each step's number before it runs."""
+    environment = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT, str(workdir), *overrides],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[list[str], str]:
+    """Returns the lines of standard output, and standard error."""
+    out, err = process.communicate(timeout=300)
+    return out.split(), err
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The averaged variables after 16 steps in one go."""
+    workdir = tmp_path_factory.mktemp("whole")
+    process = start(workdir)
+    out, err = finish(process)
+    assert process.returncode == 0, err
+    assert out == [str(i) for i in range(16)]
+    return load_variables(workdir / "best")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_a_random_step_and_resumed_is_bit_identical(sent, uninterrupted, tmp_path, rng):
+    """SIGKILL loses the steps since the last checkpoint, Ctrl-C none; neither changes a bit of the result."""
+    victim = str(rng.integers(4, 15))
+    process = start(tmp_path)
+    for line in process.stdout:
+        if line.strip() == victim:
+            process.send_signal(sent)
+            break
+    out, err = finish(process)
+    assert process.returncode != 0
+    if sent == signal.SIGINT:
+        assert "the same command resumes" in err
+    process = start(tmp_path)
+    out, err = finish(process)
+    assert process.returncode == 0, err
+    assert 0 < int(out[0]) <= int(victim) + 1 and out[-1] == "15"
+    got = load_variables(tmp_path / "best")
+    for (path, a), (_, b) in zip(
+        jax.tree_util.tree_leaves_with_path(uninterrupted), jax.tree_util.tree_leaves_with_path(got), strict=True
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def test_non_finite_loss_stops_with_step_and_batch(tmp_path):
+    """The message names where, and what to change; metrics before it stay on disk."""
+    process = start(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0")
+    _, err = finish(process)
+    assert process.returncode != 0
+    assert "not finite at step" in err and "batch" in err and "optim.learning_rate" in err
+
+
+def test_another_config_is_refused(tmp_path):
+    """A checkpoint is only continued by the run that made it."""
+    process = start(tmp_path)
+    assert finish(process)[1] is not None and process.returncode == 0
+    process = start(tmp_path, "loss.lam=9.0")
+    _, err = finish(process)
+    assert process.returncode != 0 and "was made with another config (loss differ)" in err
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {r["split"] for r in records} == {"train", "validation"}
