@@ -116,7 +116,7 @@ def open_tfds(name: str, split: str, *, data_dir: str | None = None, on_corrupt:
             class_names=tuple(features[label_key].names),
             channels=channels,
             image_size=(height, width) if height and width else None,
-            note=_jpeg_note(features[image_key], records[0][image_key]),
+            note=_jpeg_note(features[image_key], _first_image(records, image_key)),
         ),
         records,
         image_key,
@@ -177,7 +177,8 @@ def _find_keys(name: str, features: Any, supervised: Any) -> tuple[str, str]:
     """Tells which features are the picture and its class."""
     import tensorflow_datasets as tfds
 
-    kinds = dict(features.items()) if hasattr(features, "items") else {}
+    # Sorted, because the order in which TFDS lists features differs from run to run.
+    kinds = dict(sorted(features.items())) if hasattr(features, "items") else {}
     images = [key for key, kind in kinds.items() if _is_image(kind, tfds)]
     labels = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.ClassLabel)]
     pair = supervised if isinstance(supervised, tuple) and len(supervised) == 2 else (None, None)
@@ -218,6 +219,14 @@ def _open_records(builder: Any, name: str, split: str, image_key: str) -> Any:
         return builder.as_data_source(split, decoders=decoders)
     except Exception as error:
         raise DataError(f'The split "{split}" of "{name}" cannot be read: {error}.') from error
+
+
+def _first_image(records: Any, image_key: str) -> Any:
+    """The first picture as it is stored, or nothing where it cannot be read: its use will say so, by its number."""
+    try:
+        return records[0][image_key]
+    except Exception:
+        return None
 
 
 def _jpeg_note(feature: Any, encoded: Any) -> str:
