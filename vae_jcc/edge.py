@@ -1,6 +1,8 @@
-"""The edge: pictures in, bytes out."""
+"""The edge: pictures in, bytes out.
 
-from collections import defaultdict
+images u8 --group by size--> [B, H, W, C] --encoder--> symbols --LatentCodec--> payloads --container--> bytes
+"""
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,21 +10,28 @@ import numpy as np
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.coding import LatentCodec, pack_file, pack_stream
+from vae_jcc.grouping import by_key
 
-_MAX_BATCH = 256
+Images = np.ndarray | Sequence[np.ndarray]
 
 
 class EdgeEncoder:
     """Compresses pictures with an artifact's encoder; loads neither classifier nor decoder.
+
+    Any height and width will do. The channels have to be the model's: whether a colour picture may become grey, or a
+    grey one be tripled, is the caller's decision (the command line does both).
+
+    A picture coded alone and in a batch gives the same bytes but for rounding inside the network: about one symbol in
+    a million may differ by one, and either file decodes exactly to what was coded.
 
     Example:
         edge = EdgeEncoder.load("cifar10")
         data = edge.compress(image)  # uint8 [H, W, C] -> bytes
     """
 
-    def __init__(self, artifact: Artifact):
+    def __init__(self, artifact: Artifact) -> None:
         """Compiles nothing yet; the first image of each size does."""
-        # JAX loads here, so that this module's import stays light.
+        # JAX loads here, so that importing this module stays light.
         from vae_jcc.inference import make_encode_fn
         from vae_jcc.models.joint import build_encoder
 
@@ -40,63 +49,57 @@ class EdgeEncoder:
         """
         return cls(Artifact.load(name_or_dir))
 
-    def compress(self, images: np.ndarray | Sequence[np.ndarray]) -> bytes | list[bytes]:
+    def compress(self, images: Images) -> bytes | list[bytes]:
         """Returns a file's bytes (docs/bitstream.md) for each picture.
 
         Args:
-            images: uint8 [H, W, C], of any size, gives bytes; uint8 [B, H, W, C], or a sequence of [H, W, C] of any
-                sizes, gives a list of bytes. C must be the model's.
+            images: uint8 [H, W, C] gives bytes; uint8 [B, H, W, C], or a sequence of [H, W, C] of any sizes, gives a
+                list of bytes.
 
         Raises:
-            ValueError: not uint8, or not of the model's channels.
+            ValueError: not uint8, empty, or not of the model's channels.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self._files([images])[0]
-        return self._files(images)
+        pictures = self._checked(images)
+        files = [
+            pack_file(payload, self.artifact.fingerprint, *image.shape[:2])
+            for payload, image in zip(self._payloads(pictures), pictures, strict=True)
+        ]
+        return files[0] if _is_single(images) else files
 
-    def compress_stream(self, images: np.ndarray | Sequence[np.ndarray]) -> bytes:
-        """Returns one stream of all pictures (one header for all), from [B, H, W, C] or a sequence of [H, W, C].
+    def compress_stream(self, images: Images) -> bytes:
+        """Returns one stream (one header for all) of uint8 [B, H, W, C], or of a sequence of [H, W, C] of any sizes.
 
         Raises:
             ValueError: as `compress`, or there is no picture.
         """
-        payloads = self._payloads(images)
-        return pack_stream(payloads, self.artifact.fingerprint, [image.shape[:2] for image in images])
+        pictures = self._checked(images)
+        sizes = [(image.shape[0], image.shape[1]) for image in pictures]
+        return pack_stream(self._payloads(pictures), self.artifact.fingerprint, sizes)
 
-    def _files(self, images: np.ndarray | Sequence[np.ndarray]) -> list[bytes]:
-        fingerprint = self.artifact.fingerprint
-        return [
-            pack_file(payload, fingerprint, *image.shape[:2])
-            for payload, image in zip(self._payloads(images), images, strict=True)
-        ]
+    def _payloads(self, pictures: list[np.ndarray]) -> list[bytes]:
+        """Codes pictures of one size together; payloads come in the order of the pictures."""
+        from vae_jcc.inference import in_batches
 
-    def _payloads(self, images: np.ndarray | Sequence[np.ndarray]) -> list[bytes]:
-        """Codes pictures of one size together, and returns the payloads in the order that the pictures came in."""
-        places: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            self._check(image)
-            places[image.shape].append(i)
-        payloads = [b""] * len(images)
-        for same_size in places.values():
-            for start in range(0, len(same_size), _MAX_BATCH):
-                part = same_size[start : start + _MAX_BATCH]
-                for i, payload in zip(part, self._code(np.stack([images[i] for i in part])), strict=True):
-                    payloads[i] = payload
+        payloads = [b""] * len(pictures)
+        for (height, width, _), places in by_key(image.shape for image in pictures).items():
+            batch = np.stack([pictures[i] for i in places])
+            symbols = in_batches(
+                lambda part: self._encode(self._variables, self.artifact.offset, part), batch, height * width
+            )
+            for i, payload in zip(places, self._codec.encode_batch(symbols), strict=True):
+                payloads[i] = payload
         return payloads
 
-    def _code(self, batch: np.ndarray) -> list[bytes]:
-        symbols = self._encode(self._variables, self.artifact.offset, pad_batch(batch))
-        return self._codec.encode_batch(np.asarray(symbols)[: len(batch)])
+    def _checked(self, images: Images) -> list[np.ndarray]:
+        pictures = [np.asarray(image) for image in ([images] if _is_single(images) else images)]
+        for image in pictures:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.artifact.channels or not image.size:
+                raise ValueError(
+                    f"This model codes uint8 pictures [H, W, {self.artifact.channels}]; got {image.dtype} "
+                    f"{list(image.shape)}: convert type and channels first."
+                )
+        return pictures
 
-    def _check(self, image: np.ndarray) -> None:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.artifact.channels or not image.size:
-            raise ValueError(
-                f"The model codes uint8 pictures [H, W, {self.artifact.channels}]; got {image.dtype} "
-                f"{list(image.shape)}: convert grey and RGB before."
-            )
 
-
-def pad_batch(batch: np.ndarray) -> np.ndarray:
-    """Returns the batch filled up to the next power of two with its last row, so that few sizes are ever compiled."""
-    missing = (1 << (len(batch) - 1).bit_length()) - len(batch)
-    return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+def _is_single(images: Images) -> bool:
+    return isinstance(images, np.ndarray) and images.ndim == 3

@@ -1,6 +1,9 @@
-"""The receiver: bytes in; what the camera saw, or the picture, out."""
+"""The receiver: bytes in; what the camera saw, or the picture, out.
 
-from collections import defaultdict
+bytes --container--> payloads --LatentCodec--> symbols --classifier--> probabilities
+                                                   \\---decoder------> images u8
+"""
+
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,35 +12,39 @@ from typing import Any
 import numpy as np
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import LatentCodec, peek, unpack_file, unpack_stream
+from vae_jcc.coding import MAX_PIXELS, Header, LatentCodec, peek, unpack_file, unpack_stream
+from vae_jcc.grouping import by_key
 
-_MAX_BATCH = 256
 Data = bytes | Sequence[bytes]
+Size = tuple[int, int]
 
 
 class Receiver:
     """Decodes, classifies and reconstructs. `symbols` and `inspect` never load JAX; the networks load on first use.
 
-    Every method takes the bytes of a file (one picture), of a stream (many), or a list of files.
+    `data` is always the bytes of a file (one picture) or of a stream (many), or a list of such; a list gives the
+    results of all its pictures in order. All methods raise BitstreamError, and nothing else, on bytes that are
+    truncated, altered, of another model, or no such bytes at all.
 
     Example:
         receiver = Receiver.load("cifar10")
         probabilities = receiver.classify(data)
     """
 
-    def __init__(self, artifact: Artifact):
-        """Prepares the coder."""
+    def __init__(self, artifact: Artifact, max_pixels: int = MAX_PIXELS) -> None:
+        """Prepares the coder; a picture of more than `max_pixels` pixels is refused before anything is allocated."""
         self.artifact = artifact
         self._codec = LatentCodec(artifact.tables)
+        self._max_pixels = max_pixels
 
     @classmethod
-    def load(cls, name_or_dir: str | Path) -> "Receiver":
+    def load(cls, name_or_dir: str | Path, max_pixels: int = MAX_PIXELS) -> "Receiver":
         """Loads a shipped model by name, or an artifact's folder.
 
         Raises:
             ArtifactError: there is none, or it is damaged.
         """
-        return cls(Artifact.load(name_or_dir))
+        return cls(Artifact.load(name_or_dir), max_pixels)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,108 +52,121 @@ class Receiver:
         return self.artifact.class_names
 
     def symbols(self, data: Data) -> np.ndarray | list[np.ndarray]:
-        """Returns the symbols int32 [h, w, c] of a file; a list of them for a stream or a list.
+        """Returns the symbols int32 [h, w, c] of a file; a list of them for a stream or a list."""
+        decoded = self._decode(data)[0]
+        return decoded[0] if self._is_single(data) else decoded
+
+    def logits(self, data: Data) -> np.ndarray:
+        """Returns the classifier's logits float32 [K] of a file, [B, K] of a stream or a list.
 
         Raises:
-            BitstreamError: the data is not this model's, truncated or altered.
-        """
-        decoded = [symbols for symbols, _ in self._decode(data)]
-        return decoded[0] if _is_single(data) else decoded
-
-    def classify(self, data: Data) -> np.ndarray:
-        """Returns class probabilities float32 [K] of a file, [B, K] of a stream or a list.
-
-        Raises:
-            BitstreamError: the data is not this model's, truncated or altered.
+            BitstreamError: see above.
+            ArtifactError: the model has no classifier.
         """
         run, variables = self._classifier
-        logits = np.stack(self._by_size(self._decode(data), lambda s, _: run(variables, self.artifact.offset, s)))
+        decoded, sizes = self._decode(data)
+        rows = self._by_size(decoded, sizes, lambda symbols, _: run(variables, self.artifact.offset, symbols))
+        logits = np.stack(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
+        return logits[0] if self._is_single(data) else logits
+
+    def classify(self, data: Data) -> np.ndarray:
+        """Returns class probabilities float32 [K] of a file, [B, K] of a stream or a list; errors as `logits`."""
+        logits = self.logits(data)
         exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        probabilities = exponents / exponents.sum(axis=-1, keepdims=True)
-        return probabilities[0] if _is_single(data) else probabilities
+        return exponents / exponents.sum(axis=-1, keepdims=True)
 
     def reconstruct(self, data: Data) -> np.ndarray | list[np.ndarray]:
         """Returns the picture uint8 [H, W, C] of a file; a list of them for a stream or a list.
 
         Raises:
+            BitstreamError: see above.
             ArtifactError: the model was trained without a decoder.
-            BitstreamError: the data is not this model's, truncated or altered.
         """
         run, variables = self._decoder
-        pictures = self._by_size(self._decode(data), lambda s, size: run(variables, self.artifact.offset, s, size))
-        return pictures[0] if _is_single(data) else pictures
+        decoded, sizes = self._decode(data)
+        pictures = self._by_size(
+            decoded, sizes, lambda symbols, size: run(variables, self.artifact.offset, symbols, size)
+        )
+        return pictures[0] if self._is_single(data) else pictures
 
     def inspect(self, data: bytes) -> dict[str, Any]:
-        """Returns header fields, bytes by part and bits by channel; runs no network.
+        """Returns what a file or stream is made of, as JSON values; runs no network.
 
-        Raises:
-            BitstreamError: the data is not this model's, truncated or altered.
+        Returns:
+            "kind" ("file" or "stream"), "format" (its version), "fingerprint" (the model's, hexadecimal), "images",
+            "height" and "width" (None where sizes differ), "latent" ([h, w, c] or None), "bytes" ("payload"; "header",
+            which is all that stands around the payloads, a stream's index and the checksum too; "total"),
+            "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the tables' exact code
+            length. Their sum is the payload but for the coder's last few bits an image.
         """
         header, payloads, sizes = self._unpack(data)
-        decoded = [symbols for symbols, _ in self._decode(data)]
-        by_channel = sum(self.artifact.tables.expected_bits(s).sum(axis=(0, 1)) for s in decoded)
-        total = sum(map(len, payloads))
-        pixels = sum(h * w for h, w in sizes)
+        decoded = self._decode_payloads(payloads, sizes)
+        payload, pixels = sum(map(len, payloads)), sum(height * width for height, width in sizes)
+        shapes = {symbols.shape for symbols in decoded}
+        channel_bits = np.sum([self.artifact.tables.bits(symbols).sum(axis=(0, 1)) for symbols in decoded], axis=0)
         return {
             "kind": header.kind,
-            "images": len(payloads),
-            "sizes": sorted({tuple(size) for size in sizes}),
-            "latents": sorted({s.shape for s in decoded}),
-            "bytes": len(data),
-            "bytes_payload": total,
-            "bytes_overhead": len(data) - total,
-            "bpp_file": 8 * len(data) / pixels,
-            "bits_by_channel": [round(float(b), 1) for b in np.atleast_1d(by_channel)],
-            "model": str(self.artifact.folder),
+            "format": header.version,
             "fingerprint": self.artifact.fingerprint.hex(),
+            "images": header.count,
+            "height": header.height,
+            "width": header.width,
+            "latent": list(shapes.pop()) if len(shapes) == 1 else None,
+            "bytes": {"header": len(data) - payload, "payload": payload, "total": len(data)},
+            "bpp_payload": 8 * payload / pixels,
+            "bpp_file": 8 * len(data) / pixels,
+            "channel_bits": channel_bits.tolist(),
         }
 
-    def _unpack(self, data: bytes) -> tuple[Any, list[bytes], list[tuple[int, int]]]:
+    def _is_single(self, data: Data) -> bool:
+        return isinstance(data, bytes) and peek(data).kind == "file"
+
+    def _unpack(self, data: bytes) -> tuple[Header, list[bytes], list[Size]]:
         fingerprint = self.artifact.fingerprint
-        if peek(data).kind == "stream":
-            return unpack_stream(data, fingerprint)
-        header, payload = unpack_file(data, fingerprint)
-        assert header.height is not None and header.width is not None  # a file has one picture, so one size
+        header = peek(data)
+        if header.kind == "stream":
+            return unpack_stream(data, fingerprint, max_pixels=self._max_pixels)
+        header, payload = unpack_file(data, fingerprint, max_pixels=self._max_pixels)
+        assert header.height is not None and header.width is not None  # a file holds one picture, so one size
         return header, [payload], [(header.height, header.width)]
 
-    def _decode(self, data: Data) -> list[tuple[np.ndarray, tuple[int, int]]]:
-        """Returns (symbols [h, w, c], (H, W)) of each picture."""
-        decoded = []
+    def _decode(self, data: Data) -> tuple[list[np.ndarray], list[Size]]:
+        """Returns the symbols [h, w, c] and (H, W) of each picture."""
+        payloads, sizes = [], []
         for item in [data] if isinstance(data, bytes) else data:
-            _, payloads, sizes = self._unpack(item)
-            for payload, (height, width) in zip(payloads, sizes, strict=True):
-                cells = self.artifact.grid(height, width)
-                decoded.append((self._codec.decode(payload, cells), (height, width)))
+            _, more_payloads, more_sizes = self._unpack(item)
+            payloads += more_payloads
+            sizes += more_sizes
+        return self._decode_payloads(payloads, sizes), sizes
+
+    def _decode_payloads(self, payloads: list[bytes], sizes: list[Size]) -> list[np.ndarray]:
+        decoded = [np.empty(0, np.int32)] * len(payloads)
+        for grid, places in by_key(self.artifact.grid(*size) for size in sizes).items():
+            for i, symbols in zip(places, self._codec.decode_batch([payloads[i] for i in places], grid), strict=True):
+                decoded[i] = symbols
         return decoded
 
     def _by_size(
-        self,
-        decoded: list[tuple[np.ndarray, tuple[int, int]]],
-        run: Callable[[np.ndarray, tuple[int, int]], Any],
+        self, decoded: list[np.ndarray], sizes: list[Size], run: Callable[[np.ndarray, Size], Any]
     ) -> list[np.ndarray]:
         """Runs a network on pictures of one size together; results come in the order of the pictures."""
-        # Shared with the edge: both want few compiled sizes.
-        from vae_jcc.edge import pad_batch
+        from vae_jcc.inference import in_batches
 
-        places: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, (_, size) in enumerate(decoded):
-            places[size].append(i)
-        results: list[np.ndarray] = [np.empty(0)] * len(decoded)
-        for size, same_size in places.items():
-            for start in range(0, len(same_size), _MAX_BATCH):
-                part = same_size[start : start + _MAX_BATCH]
-                out = np.asarray(run(pad_batch(np.stack([decoded[i][0] for i in part])), size))
-                for i, row in zip(part, out[: len(part)], strict=True):
-                    results[i] = row
+        results = [np.empty(0)] * len(decoded)
+        for size, places in by_key(sizes).items():
+            batch = np.stack([decoded[i] for i in places])
+            outputs = in_batches(lambda part, size=size: run(part, size), batch, size[0] * size[1])  # type: ignore[misc]
+            for i, output in zip(places, outputs, strict=True):
+                results[i] = output
         return results
 
     @cached_property
     def _classifier(self) -> tuple[Any, Any]:
+        variables = self.artifact.variables("classifier")
         from vae_jcc.inference import make_classify_fn
         from vae_jcc.models.joint import build_classifier
 
-        network = build_classifier(self.artifact.config, len(self.class_names))
-        return make_classify_fn(network), self.artifact.variables("classifier")
+        return make_classify_fn(build_classifier(self.artifact.config, len(self.class_names))), variables
 
     @cached_property
     def _decoder(self) -> tuple[Any, Any]:
@@ -155,7 +175,3 @@ class Receiver:
         from vae_jcc.models.joint import build_decoder
 
         return make_reconstruct_fn(build_decoder(self.artifact.config, self.artifact.channels)), variables
-
-
-def _is_single(data: Data) -> bool:
-    return isinstance(data, bytes) and peek(data).kind == "file"
