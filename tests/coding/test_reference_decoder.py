@@ -141,7 +141,6 @@ def test_reads_the_containers(make_tables, draw):
     tables = make_tables(3)
     fingerprint = tables.fingerprint()
     payloads = LatentCodec(tables).encode_batch(draw(tables, 6, 4, 4))
-    sizes = [(30, 31)] * 6
     assert read_container(pack_file(payloads[0], fingerprint, 30, 16384), fingerprint) == [(30, 16384, payloads[0])]
     for sizes in ([(30, 31)] * 6, [(30 + i, 200 * i + 1) for i in range(6)]):
         expected = [(*size, payload) for size, payload in zip(sizes, payloads, strict=True)]
