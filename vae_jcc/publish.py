@@ -2,6 +2,10 @@
 
 import json
 import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -119,7 +123,25 @@ def _result(
         "points": [{"label": f"lam={config.loss.lam}", "seeds": [config.seed]} | {k: [ours[k]] for k in rates}],
         "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}, {platform.machine()}",
         "versions": {name: version(name) for name in _LIBRARIES},
+        "command": shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]]),
+        "commit": _commit(),
+        "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _commit() -> str:
+    """Returns the checkout's commit, with "+" where files differ from it; "" outside a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()
 
 
 def _print_table(config: ConfigDict, workdir: Path, ours: dict[str, Any], jpeg: dict[str, Any] | None) -> None:

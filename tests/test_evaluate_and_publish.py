@@ -1,0 +1,122 @@
+"""From variables to an artifact and its figures: bytes against the graph, every example once, the JPEG reference."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart
+from vae_jcc import steps
+from vae_jcc.artifact import Artifact
+from vae_jcc.benchmark import jpeg
+from vae_jcc.data.pipeline import eval_batches
+from vae_jcc.data.sources import open_source
+from vae_jcc.evaluate import evaluate_artifact, evaluate_batches
+from vae_jcc.inference import make_classify_fn, make_encode_fn
+from vae_jcc.models.joint import build_classifier, build_encoder, build_model
+from vae_jcc.parallel import make_devices
+from vae_jcc.publish import export_artifact, publish
+from vae_jcc.train_decoder import train_decoder
+
+
+@pytest.fixture(scope="module")
+def config():
+    """A small model on the bundled images."""
+    config = quickstart.get_config()
+    config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 1, 2),)
+    config.model.classifier.stages = ((8, 1, 1),)
+    config.model.decoder.features, config.model.decoder.epochs = 16, 1.0
+    config.dataset.test_split = "test[:137]"  # not a multiple of any batch
+    config.eval.batch_size, config.eval.jpeg_baseline = 50, False
+    return config
+
+
+@pytest.fixture(scope="module")
+def variables(config):
+    """Random, but with a latent that spreads over several symbols."""
+    variables = jax.jit(build_model(config, 10, 1).init)(jax.random.key(3), jnp.zeros((1, 28, 28, 1)))
+    kernel = variables["params"]["encoder"]["latent"]["kernel"]
+    variables["params"]["encoder"]["latent"]["kernel"] = 4.0 * kernel
+    return variables
+
+
+@pytest.fixture(scope="module")
+def test_source(config):
+    """137 images."""
+    return open_source(config.dataset.name, config.dataset.test_split)
+
+
+@pytest.fixture(scope="module")
+def folder(config, variables, test_source, tmp_path_factory):
+    """An exported artifact."""
+    folder = tmp_path_factory.mktemp("run") / "artifact"
+    export_artifact(folder, config, variables, test_source, (28, 28))
+    return folder
+
+
+def test_figures_from_bytes_equal_those_of_the_graph(config, variables, test_source, folder):
+    """Top-1, top-5 and estimated bits of the coded path against one pass of the joint model; all 137 count."""
+    coded = evaluate_artifact(Artifact.load(str(folder)), test_source, batch_size=50)
+    devices = make_devices("jit", jax.devices()[:1])
+    step = devices.compile_eval(steps.make_eval_step(build_model(config, 10, 1)))
+    graph = evaluate_batches(step, variables, eval_batches(test_source, batch_size=50), devices)
+    assert coded["n_images"] == graph["n_images"] == 137
+    assert coded["top1"] == pytest.approx(graph["top1"]) and coded["top5"] == pytest.approx(graph["top5"])
+    assert coded["bpp_estimated"] == pytest.approx(graph["bpp"], rel=1e-5)
+
+
+def test_real_bytes_stay_near_the_estimate(folder, test_source):
+    """Payload <= 1.01 x estimated bits + 5 bits an image; the stream adds at most 2 bytes an image."""
+    result = evaluate_artifact(Artifact.load(str(folder)), test_source, batch_size=64)
+    n = result["n_images"]
+    estimated = result["bpp_estimated"] * 28 * 28 * n
+    assert estimated < 8 * result["bytes_payload"] <= 1.01 * estimated + 5 * n
+    assert 0 < result["bytes_stream"] - result["bytes_payload"] <= 2 * n + 24
+
+
+def test_logits_from_bytes_equal_logits_from_rounding_in_the_graph(config, variables, test_source):
+    """Exactly, on one device: encoder, rounding and classifier in one compiled function against two."""
+    model = build_model(config, 10, 1)
+    images = next(iter(eval_batches(test_source, batch_size=50)))["image"]
+    whole = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0).logits)(variables, images)
+    part = lambda name: {k: variables[k][name] for k in ("params", "batch_stats")}  # noqa: E731
+    offset = model.apply(variables, method=lambda m: m.prior.offset())
+    symbols = np.asarray(make_encode_fn(build_encoder(config))(part("encoder"), offset, images))
+    logits = make_classify_fn(build_classifier(config, 10))(part("classifier"), offset, symbols)
+    np.testing.assert_array_equal(logits, whole)
+
+
+def test_training_a_decoder_leaves_accuracy_and_fingerprint_alone(config, folder, test_source):
+    """To the bit: the same artifact but for the new part."""
+    before = Artifact.load(str(folder))
+    figures = evaluate_artifact(before, test_source, batch_size=50)
+    error = train_decoder(config, folder, open_source(config.dataset.name, "train[:512]"))
+    after = Artifact.load(str(folder))
+    assert after.fingerprint == before.fingerprint and "decoder" in after.parts
+    assert evaluate_artifact(after, test_source, batch_size=50) == figures
+    assert 0 < error < 0.2
+
+
+def test_publish_writes_what_it_says(config, variables, tmp_path, capsys):
+    """Artifact, figures in the results schema, plot and table."""
+    sources = [open_source(config.dataset.name, s) for s in ("train[:256]", "test[:64]", "test[:100]")]
+    result = publish(config, tmp_path, variables, *sources)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == result
+    (system,) = json.loads((tmp_path / "result.json").read_text())
+    point = system["points"][0]
+    assert {"system", "dataset", "encoder", "receiver", "device", "versions"} <= set(system)
+    assert len(point["seeds"]) == len(point["top1"]) == len(point["bpp_file"]) == 1
+    assert system["n_images"] == 100 and system["encoder"]["params"] > 0
+    assert (tmp_path / "rate_accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert "vae-jcc classify" in capsys.readouterr().out
+
+
+def test_jpeg_rates_rise_with_quality_and_payload_leaves_constants_out(test_source):
+    """The flat picture costs nothing, and files cost more than payloads."""
+    rates = [jpeg.measure_rate(test_source, q, most=40) for q in (5, 30, 90)]
+    assert rates == sorted(rates) and all(payload < file for payload, file in rates)
+    assert jpeg.nearest_quality(test_source, rates[1][0]) in (20, 30)
+    flat = np.full((28, 28, 1), 128, np.uint8)
+    np.testing.assert_array_equal(jpeg.decode_jpeg(jpeg.encode_jpeg(flat, 50), 1), flat)
