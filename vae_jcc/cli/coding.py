@@ -1,81 +1,135 @@
 """`vae-jcc encode`, `decode` and `reconstruct`."""
 
-import io
+import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from vae_jcc.cli.files import CODED, PICTURES, expand, for_each, picture_bytes, place, read_bytes, read_picture, write_bytes
+from vae_jcc.cli.bulk import Bulk
+from vae_jcc.cli.files import CODED, PICTURES, STANDARD, Input, Outputs, expand, to_npy, to_picture, to_png, write_bytes
+from vae_jcc.coding import pack_stream, unpack_file
+from vae_jcc.edge import EdgeEncoder
 from vae_jcc.receiver import Receiver
+
+Load = Callable[[Input], np.ndarray]
 
 
 def encode(options: Namespace) -> int:
-    """Codes pictures to files, or all of them to one stream."""
-    from vae_jcc.edge import EdgeEncoder
-
-    paths = expand(options.inputs, PICTURES)
+    """Codes pictures to a file each, or all of them to one stream."""
+    if options.stream and not options.output:
+        raise ValueError("--stream makes one file of all pictures: name it with --output.")
+    inputs = expand(options.inputs, PICTURES)
     edge = EdgeEncoder.load(options.model)
-    channels = edge.artifact.channels
     size = edge.artifact.input_size if options.resize else None
-    if options.stream:
-        if not options.output:
-            raise ValueError("--stream needs --output: one file for all pictures.")
-        images = [read_picture(path, channels, size) for path in paths]
-        data = edge.compress_stream(images)
-        write_bytes(Path(options.output), data)
-        pixels = sum(image.shape[0] * image.shape[1] for image in images)
-        print(f"{options.output}: {len(images)} pictures, {len(data)} bytes, {_bpp(data, pixels)}", file=sys.stderr)
-        return 0
 
-    def one(path: Path) -> None:
-        image = read_picture(path, channels, size)
-        data = edge.compress(image)
-        assert isinstance(data, bytes)
-        target = place(options.output, path, ".vjc", len(paths) > 1)
+    def load(source: Input) -> np.ndarray:
+        return to_picture(source.read(), edge.artifact.channels, size)
+
+    return (_encode_stream if options.stream else _encode_files)(options, inputs, edge, load)
+
+
+def _encode_files(options: Namespace, inputs: list[Input], edge: EdgeEncoder, load: Load) -> int:
+    outputs = Outputs(options.output, inputs)
+    done = _Tally()
+
+    def store(source: Input, image: np.ndarray, data: bytes) -> None:
+        target = outputs.place(source, ".vjc")
         write_bytes(target, data)
-        print(f"{path} -> {target}: {len(data)} bytes, {_bpp(data, image.shape[0] * image.shape[1])}", file=sys.stderr)
+        done.add(image, len(data))
+        if options.json and target != STANDARD:
+            height, width = image.shape[:2]
+            row = {"input": str(source.path), "output": str(target), "height": height, "width": width}
+            print(json.dumps(row | {"bytes": len(data), "bpp_file": 8 * len(data) / (height * width)}))
 
-    return for_each(paths, one)
+    status = Bulk(load, lambda images: list(edge.compress(images)), store, options.batch_size).run(inputs)
+    if not options.json:
+        done.say()
+    return status
+
+
+def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, load: Load) -> int:
+    payloads: list[bytes] = []
+    sizes: list[tuple[int, int]] = []
+    done = _Tally()
+
+    def store(_: Input, image: np.ndarray, data: bytes) -> None:
+        # Only the payload is kept, so that a stream of many large pictures does not fill the memory.
+        payloads.append(unpack_file(data, edge.artifact.fingerprint)[1])
+        sizes.append((image.shape[0], image.shape[1]))
+        done.add(image)
+
+    status = Bulk(load, lambda images: list(edge.compress(images)), store, options.batch_size).run(inputs)
+    if not payloads:
+        raise ValueError("No picture could be read, so no stream is written.")
+    data = pack_stream(payloads, edge.artifact.fingerprint, sizes)
+    write_bytes(Path(options.output), data)
+    done.size = len(data)
+    if options.json and options.output != "-":
+        print(json.dumps({"output": options.output, "images": done.images, "bytes": done.size, "bpp_file": done.bpp}))
+    else:
+        done.say()
+    return status
 
 
 def decode(options: Namespace) -> int:
-    """Writes the latent symbols int32 [h, w, c] ([B, h, w, c] for a stream of one size) as .npy."""
-    paths = expand(options.inputs, CODED)
+    """Writes latent symbols as .npy: int32 [h, w, c] of a file, [B, h, w, c] of a stream."""
     receiver = Receiver.load(options.model)
-
-    def one(path: Path) -> None:
-        symbols = receiver.symbols(read_bytes(path))
-        if isinstance(symbols, list):
-            if len({s.shape for s in symbols}) > 1:
-                raise ValueError("the stream's pictures differ in size, so their symbols do not fit one array.")
-            symbols = np.stack(symbols)
-        buffer = io.BytesIO()
-        np.save(buffer, symbols, allow_pickle=False)
-        write_bytes(place(options.output, path, ".npy", len(paths) > 1), buffer.getvalue())
-
-    return for_each(paths, one)
+    return _convert(options, receiver.symbols, to_npy, ".npy", keep_name=False, stack=True)
 
 
 def reconstruct(options: Namespace) -> int:
-    """Writes the picture that the decoder makes of each file; a stream's pictures are numbered."""
-    paths = expand(options.inputs, CODED)
+    """Writes the pictures that the decoder makes, as PNG; a stream's are numbered."""
     receiver = Receiver.load(options.model)
+    return _convert(options, receiver.reconstruct, to_png, ".png", keep_name=True, stack=False)
 
-    def one(path: Path) -> None:
-        pictures = receiver.reconstruct(read_bytes(path))
-        target = place(options.output, path, ".png", len(paths) > 1)
-        if isinstance(pictures, np.ndarray):
-            write_bytes(target, picture_bytes(pictures))
+
+def _convert(
+    options: Namespace,
+    convert: Callable[[bytes], np.ndarray | list[np.ndarray]],
+    to_bytes: Callable[[np.ndarray], bytes],
+    suffix: str,
+    *,
+    keep_name: bool,
+    stack: bool,
+) -> int:
+    """Turns each coded file into one array file; a stream into one where the arrays stack, else into numbered ones."""
+    inputs = expand(options.inputs, CODED)
+    outputs = Outputs(options.output, inputs)
+
+    def store(source: Input, _: bytes, result: np.ndarray | list[np.ndarray]) -> None:
+        target = outputs.place(source, suffix, keep_name=keep_name)
+        if isinstance(result, list) and stack and len({array.shape for array in result}) == 1:
+            result = np.stack(result)
+        if isinstance(result, np.ndarray):
+            write_bytes(target, to_bytes(result))
             return
-        if str(target) == "-":
-            raise ValueError("a stream's pictures do not fit on standard output: give a name with --output.")
-        for i, picture in enumerate(pictures):
-            write_bytes(target.with_name(f"{target.stem}_{i:05d}.png"), picture_bytes(picture))
+        if target == STANDARD:
+            raise ValueError("a stream's pictures do not fit on standard output: name a file or folder with --output")
+        for i, array in enumerate(result):
+            write_bytes(target.with_name(f"{target.stem}_{i:05d}{suffix}"), to_bytes(array))
 
-    return for_each(paths, one)
+    return Bulk(lambda source: source.read(), lambda items: [convert(data) for data in items], store).run(inputs)
 
 
-def _bpp(data: bytes, pixels: int) -> str:
-    return f"{8 * len(data) / pixels:.3f} bpp"
+class _Tally:
+    """Sums up what was coded, for one closing line on standard error."""
+
+    def __init__(self) -> None:
+        self.images, self.size, self._pixels = 0, 0, 0
+
+    def add(self, image: np.ndarray, size: int = 0) -> None:
+        self.images += 1
+        self.size += size
+        self._pixels += image.shape[0] * image.shape[1]
+
+    @property
+    def bpp(self) -> float:
+        return 8 * self.size / self._pixels
+
+    def say(self) -> None:
+        if self.images:
+            noun = "picture" if self.images == 1 else "pictures"
+            print(f"{self.images:,} {noun}, {self.size:,} bytes, {self.bpp:.3f} bpp", file=sys.stderr)

@@ -1,130 +1,158 @@
-"""Inputs and outputs of the subcommands: expansion, progress, one bad file among many, nothing half-written."""
+"""Inputs and outputs of the subcommands: what the arguments name, where results go, nothing half-written."""
 
 import glob
 import io
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+from vae_jcc.data.images import decode_image, resize_and_crop
+from vae_jcc.files import write_file
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 CODED = (".vjc",)
 STANDARD = Path("-")
 
 
-def expand(inputs: Iterable[str], suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns the files that the arguments name: a folder stands for its files with these suffixes, at any depth.
+@dataclass(frozen=True)
+class Input:
+    """One file to work on.
 
-    Raises:
-        ValueError: an argument names nothing.
+    Attributes:
+        path: of the file, or STANDARD.
+        relative: what an output folder calls it: its path within the folder that was given, or its name.
     """
-    paths: list[Path] = []
-    for name in inputs:
+
+    path: Path
+    relative: Path
+
+    def __str__(self) -> str:
+        """Names it in messages."""
+        return "standard input" if self.path == STANDARD else str(self.path)
+
+    def read(self) -> bytes:
+        """Returns the bytes.
+
+        Raises:
+            ValueError: there is no such file; the message says what was looked for.
+            OSError: it cannot be read.
+        """
+        if self.path == STANDARD:
+            return sys.stdin.buffer.read()
+        if self.path.is_dir():
+            raise ValueError("this folder holds no file of a kind that the command reads")
+        if not self.path.exists():
+            raise ValueError("no such file, and no pattern that matches one")
+        return self.path.read_bytes()
+
+
+def expand(names: Iterable[str], suffixes: tuple[str, ...]) -> list[Input]:
+    """Returns the files that the arguments name, in order.
+
+    A folder stands for its files with these suffixes, at any depth; a pattern for the files that match it, ** across
+    folders. A name that stands for nothing is returned as it is: reading it fails with the reason, and the others are
+    still done.
+    """
+    inputs: list[Input] = []
+    for name in names:
         path = Path(name)
-        if name == "-" or path.is_file():
-            found = [path]
+        if name == "-":
+            found = [Input(STANDARD, Path("stdin"))]
         elif path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+            found = [Input(p, p.relative_to(path)) for p in files]
+        elif path.exists():
+            found = [Input(path, Path(path.name))]
         else:
-            found = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
-        if not found:
-            raise ValueError(f"No input: {name} is no file and no pattern or folder with {' '.join(suffixes)} files.")
-        paths += found
-    return paths
+            matches = sorted(Path(p) for p in glob.glob(name, recursive=True))
+            found = [Input(p, Path(p.name)) for p in matches if p.is_file()]
+        inputs += found or [Input(path, path)]
+    return inputs
 
 
-def for_each(paths: list[Path], work: Callable[[Path], None]) -> int:
-    """Runs `work` on each file; one that fails is reported, the others are still done. Returns the exit status."""
-    from rich.console import Console
-    from rich.progress import track
+class Outputs:
+    """Where results go, and a guard against two inputs with one result."""
 
-    console, failed = Console(stderr=True), 0
-    quiet = len(paths) < 2 or not sys.stderr.isatty()
-    for path in track(paths, console=console, disable=quiet, description=""):
-        try:
-            work(path)
-        except (ValueError, OSError, UnidentifiedImageError) as error:
-            failed += 1
-            print(f"vae-jcc: {path}: {error}", file=sys.stderr)
-    return 1 if failed else 0
+    def __init__(self, output: str, inputs: list[Input]) -> None:
+        """Decides between folder, file and standard output.
 
+        Args:
+            output: the option; "" means beside each input (standard output for standard input).
+            inputs: all of them.
 
-def read_bytes(path: Path) -> bytes:
-    """Returns the file's bytes, or standard input's for "-"."""
-    return sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
+        Raises:
+            ValueError: several results were to go to standard output or into one file.
+        """
+        self._several = len(inputs) > 1
+        self._output = output
+        self._taken: set[Path] = set()
+        if self._several and (output == "-" or Path(output).is_file()):
+            raise ValueError(f"{len(inputs)} inputs need a folder as --output; {output} is none.")
+
+    def place(self, source: Input, suffix: str, *, keep_name: bool = False) -> Path:
+        """Returns where the result of one input goes; STANDARD is standard output.
+
+        Args:
+            source: the input.
+            suffix: of the result.
+            keep_name: append the suffix to the whole name (photo.vjc.png), so that a picture that is made never takes
+                the place of the picture that it was made from.
+
+        Raises:
+            ValueError: another input's result is there already.
+        """
+        if self._output == "-" or (not self._output and source.path == STANDARD):
+            return STANDARD
+        folder = Path(self._output)
+        if self._output and not self._several and not folder.is_dir() and not self._output.endswith("/"):
+            return folder
+        base = folder / source.relative if self._output else source.path
+        target = base.with_name(base.name + suffix) if keep_name else base.with_suffix(suffix)
+        if target in self._taken:
+            raise ValueError(f"{target} is another input's result already: give this one an --output of its own")
+        self._taken.add(target)
+        return target
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes the file whole or not at all (a temporary file, renamed), or to standard output for "-"."""
+    """Writes the file whole or not at all, making folders that are missing; STANDARD is standard output."""
     if path == STANDARD:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_file(path, data)
 
 
-def place(output: str, source: Path, suffix: str, several: bool) -> Path:
-    """Returns where the result of one input goes.
+def to_picture(data: bytes, channels: int, size: tuple[int, int] | None) -> np.ndarray:
+    """Returns a picture file's pixels, uint8 [H, W, channels], upright as its EXIF says.
 
     Args:
-        output: the option; "" means beside the input (standard output for standard input).
-        source: the input.
-        suffix: of the result.
-        several: there are more inputs, so the output is a folder.
+        data: of a PNG, JPEG, WebP or another format that Pillow reads.
+        channels: 1 makes colour grey (ITU-R 601 luma), 3 triples grey; transparency is dropped.
+        size: (H, W) of the model's input, to scale and centre-crop to its shorter side as evaluation does; None keeps
+            the picture's own size.
 
     Raises:
-        ValueError: several inputs were to go to standard output.
+        CorruptImageError: it is empty, truncated or no picture.
     """
-    if output == "-" or (not output and source == STANDARD):
-        if several:
-            raise ValueError("several inputs do not fit on standard output: give a folder with --output.")
-        return STANDARD
-    if not output:
-        return source.with_suffix(suffix)
-    folder = Path(output)
-    if several or folder.is_dir():
-        return folder / (f"stdin{suffix}" if source == STANDARD else source.with_suffix(suffix).name)
-    return folder
+    image = decode_image(data, channels, "the picture", exif_orientation=True)
+    return image if size is None else resize_and_crop(image, min(size))
 
 
-def read_picture(path: Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Returns a picture as uint8 [H, W, channels], turned as its EXIF says.
-
-    Args:
-        path: of the file, or "-".
-        channels: 1 turns colour into grey, 3 grey into RGB.
-        size: (H, W) to scale and centre-crop to, or None to keep the picture's own.
-
-    Raises:
-        ValueError: the file is empty or no whole picture.
-    """
-    from PIL import ImageOps
-
-    try:
-        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(read_bytes(path))))
-        picture = picture.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"not a readable picture ({error})") from error
-    if size is not None:
-        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture)
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def picture_bytes(image: np.ndarray) -> bytes:
+def to_png(image: np.ndarray) -> bytes:
     """Returns the PNG file of uint8 [H, W, C]."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_npy(array: np.ndarray) -> bytes:
+    """Returns the .npy file of an array."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()

@@ -1,67 +1,132 @@
 """Arguments of `vae-jcc` and dispatch; what the subcommands do is in coding.py, reading.py and models.py."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from vae_jcc import __version__
 from vae_jcc.cli import coding, models, reading
+from vae_jcc.cli.bulk import error_line
 
-_INPUTS = "files, folders, globs, or - for standard input"
+_INPUTS = "files, folders (searched at any depth), quoted globs, or - for standard input"
+_MODEL = "a shipped model's name (see `vae-jcc models`), or an artifact's folder"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns the exit status: 0 done, 1 bad input, 2 bad usage, 130 interrupted."""
+    """Runs one subcommand.
+
+    Returns:
+        The exit status: 0 all done, 1 bad input (each told in a line on standard error), 2 bad usage, 130 interrupted.
+    """
     options = build_parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader has gone (vae-jcc ... | head). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, RuntimeError) as error:  # BitstreamError, ArtifactError and DataError among them
-        print(f"vae-jcc: {error}", file=sys.stderr)
+        print(f"vae-jcc: {error_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """Returns the parser; each subcommand's function is its default for `run`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vae-jcc", description="Compress pictures to a few hundred bytes and name their content from the bytes."
     )
     parser.add_argument("--version", action="version", version=f"vae-jcc {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run: object, text: str, inputs: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        if inputs:
-            sub.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS)
-            sub.add_argument("--model", required=True, help="a shipped model's name, or an artifact's folder")
-        return sub
-
-    def output(sub: argparse.ArgumentParser, text: str) -> None:
-        sub.add_argument("--output", "-o", default="", help=f"file, folder, or - for standard output; default: {text}")
-
-    encode = command("encode", coding.encode, "pictures to .vjc files (needs only the encoder)")
-    output(encode, "beside each picture")
-    encode.add_argument("--stream", action="store_true", help="all pictures into one stream: one header for all")
-    encode.add_argument("--resize", action="store_true", help="bring pictures to the model's input size first")
-    decode = command("decode", coding.decode, ".vjc files to latent symbols as .npy (needs no JAX)")
-    output(decode, "beside each file")
-    reconstruct = command("reconstruct", coding.reconstruct, ".vjc files to PNG pictures")
-    output(reconstruct, "beside each file")
-    classify = command("classify", reading.classify, "name what .vjc files (or pictures, coded first) show")
-    classify.add_argument("--top", type=int, default=3, help="classes to name; default 3")
-    classify.add_argument("--json", action="store_true", help="one JSON object a line")
-    classify.add_argument("--resize", action="store_true", help="bring pictures to the model's input size first")
-    inspect = command("inspect", reading.inspect, "header and bytes by part of .vjc files (needs no JAX)")
-    inspect.add_argument("--json", action="store_true", help="one JSON object a line")
-    evaluate = command("evaluate", models.evaluate, "accuracy of a data set from its bytes", inputs=False)
-    evaluate.add_argument("--model", required=True, help="a shipped model's name, or an artifact's folder")
-    evaluate.add_argument("--data", default="", help="a TFDS name, folder:DIR or bundled:NAME; default: the model's own")
-    evaluate.add_argument("--split", default="test", help="default: test")
-    evaluate.add_argument("--data-dir", default="", help="where TFDS data sets lie; default: TFDS_DATA_DIR")
-    evaluate.add_argument("--batch-size", type=int, default=500, help="images a step; default 500")
-    evaluate.add_argument("--json", default="", metavar="FILE", help="write the figures here too")
-    listing = command("models", models.list_models, "the models that ship with the package", inputs=False)
-    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    _add_coding(commands)
+    _add_reading(commands)
+    _add_models(commands)
     return parser
+
+
+def _add_coding(commands: Any) -> None:
+    encode = _command(commands, "encode", coding.encode, "pictures to .vjc files (needs only the encoder)")
+    _add_inputs(encode)
+    _add_output(encode, "photo.vjc beside photo.png")
+    encode.add_argument("--stream", action="store_true", help="all pictures into one file: one header for all")
+    _add_resize(encode)
+    _add_batch_size(encode, 256)
+    _add_json(encode)
+    decode = _command(commands, "decode", coding.decode, ".vjc files to latent symbols as .npy (needs no JAX)")
+    _add_inputs(decode)
+    _add_output(decode, "photo.npy beside photo.vjc")
+    reconstruct = _command(
+        commands, "reconstruct", coding.reconstruct, ".vjc files to PNG pictures, where the model has a decoder"
+    )
+    _add_inputs(reconstruct)
+    _add_output(reconstruct, "photo.vjc.png beside photo.vjc")
+
+
+def _add_reading(commands: Any) -> None:
+    classify = _command(
+        commands, "classify", reading.classify, "name what .vjc files, or pictures (coded in memory first), show"
+    )
+    _add_inputs(classify)
+    classify.add_argument("--top", type=_positive, default=3, metavar="N", help="classes to name; default 3")
+    _add_resize(classify)
+    _add_batch_size(classify, 256)
+    _add_json(classify)
+    inspect = _command(commands, "inspect", reading.inspect, "what .vjc files are made of (needs no JAX)")
+    inspect.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS)
+    inspect.add_argument("--model", default="", metavar="NAME|DIR", help=f"{_MODEL}; without: the header alone")
+    _add_json(inspect)
+
+
+def _add_models(commands: Any) -> None:
+    evaluate = _command(commands, "evaluate", models.evaluate, "accuracy on a data set from real bytes")
+    evaluate.add_argument("--model", required=True, metavar="NAME|DIR", help=_MODEL)
+    data = 'a TFDS name, "folder:DIR" or "bundled:NAME"; default: what the model was trained on'
+    evaluate.add_argument("--data", default="", metavar="SOURCE", help=data)
+    evaluate.add_argument("--split", default="", help="default: the model's test split; for other data, test")
+    evaluate.add_argument("--data-dir", default="", help="where TFDS data sets lie; default: TFDS_DATA_DIR")
+    _add_batch_size(evaluate, 500)
+    evaluate.add_argument("--json", default="", metavar="FILE", help="write the figures here too; - prints only them")
+    listing = _command(commands, "models", models.list_models, "the models that ship with the package")
+    _add_json(listing)
+
+
+def _command(commands: Any, name: str, run: Callable[[Namespace], int], text: str) -> ArgumentParser:
+    parser: ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_inputs(parser: ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS)
+    parser.add_argument("--model", required=True, metavar="NAME|DIR", help=_MODEL)
+
+
+def _add_output(parser: ArgumentParser, default: str) -> None:
+    text = f"file, folder, or - for standard output; existing files are replaced; default: {default}"
+    parser.add_argument("--output", "-o", default="", metavar="PATH", help=text)
+
+
+def _add_resize(parser: ArgumentParser) -> None:
+    text = "scale and centre-crop pictures to the model's input size first; default: code them as they are"
+    parser.add_argument("--resize", action="store_true", help=text)
+
+
+def _add_batch_size(parser: ArgumentParser, default: int) -> None:
+    parser.add_argument("--batch-size", type=_positive, default=default, metavar="N", help=f"default {default}")
+
+
+def _add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value

@@ -4,28 +4,67 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from vae_jcc.artifact import Artifact, zoo_names
-from vae_jcc.cli.files import write_bytes
+from vae_jcc.cli.files import STANDARD, write_bytes
+
+_RATES = {
+    "bpp_estimated": "estimated by the prior",
+    "bpp_payload": "payload: the entropy coder's bytes",
+    "bpp_file": "file: stream format, one header for all",
+    "bpp_single_file": "file: one for each image",
+}
 
 
 def list_models(options: Namespace) -> int:
-    """Prints name, data set, size and published figures of each shipped model."""
-    for name in zoo_names():
-        artifact = Artifact.load(name)
-        size = artifact.size_bytes
-        row = {
-            "name": name,
-            "dataset": artifact.dataset,
-            "dataset_note": artifact.dataset_note,
-            "bytes": size,
-            "parts": list(artifact.parts),
-            "fingerprint": artifact.fingerprint.hex()[:16],
-        } | dict(artifact.facts)
-        print(json.dumps(row) if options.json else "  ".join(f"{k}={v}" for k, v in row.items()))
-    if not zoo_names():
+    """Prints data, accuracy, rate, size and fingerprint of each model that ships with the package."""
+    rows = [_facts(name) for name in zoo_names()]
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    if not rows:
         print("No model ships with this version; train one: python -m vae_jcc.main --config=configs/quickstart.py")
+        return 0
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in ("name", "trained on", "parts", "top-1", "bpp file", "MB", "fingerprint"):
+        table.add_column(column)
+    for row in rows:
+        note = f" ({row['dataset_note']})" if row["dataset_note"] else ""
+        top1, bpp = (row["evaluation"].get(key) for key in ("top1", "bpp_file"))
+        table.add_row(
+            row["name"],
+            f"{row['dataset']}{note}",
+            ", ".join(row["parts"]),
+            "-" if top1 is None else f"{top1:.2%}",
+            "-" if bpp is None else f"{bpp:.3f}",
+            f"{row['bytes'] / 1e6:.1f}",
+            row["fingerprint"][:8],
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0
+
+
+def _facts(name: str) -> dict[str, Any]:
+    artifact = Artifact.load(name)
+    return {
+        "name": name,
+        "dataset": artifact.dataset,
+        "dataset_note": artifact.dataset_note,
+        "classes": len(artifact.class_names),
+        "channels": artifact.channels,
+        "input_size": list(artifact.input_size),
+        "parts": list(artifact.parts),
+        "bytes": artifact.size_bytes,
+        "fingerprint": artifact.fingerprint.hex(),
+        "evaluation": dict(artifact.evaluation),
+        "facts": dict(artifact.facts),
+    }
 
 
 def evaluate(options: Namespace) -> int:
@@ -34,11 +73,14 @@ def evaluate(options: Namespace) -> int:
     from rich.progress import Progress
 
     from vae_jcc.data.sources import open_source
-    from vae_jcc.evaluate import evaluate_artifact
 
     artifact = Artifact.load(options.model)
     name = options.data or artifact.dataset
-    source = open_source(name, options.split, data_dir=options.data_dir or None)
+    own = name == artifact.dataset
+    split = options.split or (artifact.config.dataset.test_split if own else "test")
+    source = open_source(name, split, data_dir=options.data_dir or None)
+    from vae_jcc.evaluate import evaluate_artifact  # brings JAX along: a wrong name is told before
+
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task("evaluate", total=len(source))
         result = evaluate_artifact(
@@ -47,17 +89,14 @@ def evaluate(options: Namespace) -> int:
             batch_size=options.batch_size,
             progress=lambda done: progress.update(task, completed=done),
         )
-    note = artifact.dataset_note if name == artifact.dataset else ""
-    result |= {"model": options.model, "dataset": name, "data_note": note, "split": options.split}
+    note = source.info.note or (artifact.dataset_note if own else "")
+    result |= {"model": options.model, "fingerprint": artifact.fingerprint.hex()}
+    result |= {"dataset": name, "data_note": note, "split": split}
     if options.json:
         write_bytes(Path(options.json), (json.dumps(result, indent=1) + "\n").encode())
-    print(f"{name} {f'({note}) ' if note else ''}{options.split}: {result['n_images']} images")
-    print(f"top-1 {result['top1']:.2%}  top-5 {result['top5']:.2%}")
-    for key, text in (
-        ("bpp_estimated", "estimated"),
-        ("bpp_payload", "payload"),
-        ("bpp_file", "file, stream format"),
-        ("bpp_single_file", "file, one an image"),
-    ):
-        print(f"{result[key]:.4f} bpp {text}")
+    if options.json != str(STANDARD):
+        print(f"{name}{f' ({note})' if note else ''}, split {split}: {result['n_images']:,} images")
+        print(f"top-1 {result['top1']:.2%}  top-5 {result['top5']:.2%}")
+        for key, text in _RATES.items():
+            print(f"{result[key]:.4f} bpp {text}")
     return 0
