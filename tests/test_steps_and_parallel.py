@@ -50,11 +50,22 @@ def run(config, mode, count, batch, quantizer="mixed", number=2):
     return jax.device_get(state), {k: float(v) for k, v in metrics.items()}
 
 
-@pytest.mark.parametrize(("mode", "count"), [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
-def test_device_count_and_mode_do_not_change_the_maths(mode, count, rng):
+@pytest.fixture(scope="module")
+def batch():
+    """One global batch for all tests."""
+    return make_batch(np.random.default_rng(7))
+
+
+@pytest.fixture(scope="module")
+def reference(batch):
+    """State and metrics of two steps on one device under jit."""
+    return run(tiny_config(), "jit", 1, batch)
+
+
+@pytest.mark.parametrize(("mode", "count"), [("jit", 2), ("jit", 4), ("pmap", 2), ("pmap", 4)])
+def test_device_count_and_mode_do_not_change_the_maths(mode, count, batch, reference):
     """Parameters after two steps equal those of one device under jit, to rounding; so do the metrics."""
-    batch = make_batch(rng)
-    want, want_metrics = run(tiny_config(), "jit", 1, batch)
+    want, want_metrics = reference
     got, metrics = run(tiny_config(), mode, count, batch)
     for a, b in zip(jax.tree.leaves(want.params), jax.tree.leaves(got.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
@@ -63,10 +74,10 @@ def test_device_count_and_mode_do_not_change_the_maths(mode, count, rng):
     assert metrics == pytest.approx(want_metrics, rel=1e-3)
 
 
-def test_same_seed_same_bits_other_seed_other_bits(rng):
+def test_same_seed_same_bits_other_seed_other_bits(batch, reference):
     """Exactly repeatable; the seed matters."""
-    batch, config = make_batch(rng), tiny_config()
-    a, b = run(config, "jit", 1, batch)[0], run(config, "jit", 1, batch)[0]
+    config = tiny_config()
+    a, b = reference[0], run(config, "jit", 1, batch)[0]
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(x, y)
     config.seed = 1
@@ -74,9 +85,9 @@ def test_same_seed_same_bits_other_seed_other_bits(rng):
     assert any(np.any(x != y) for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(c.params), strict=True))
 
 
-def test_hard_phase_freezes_the_encoder_and_nothing_else(rng):
+def test_hard_phase_freezes_the_encoder_and_nothing_else(batch):
     """Neither gradient, weight decay, momentum nor averaging may move what the edge runs."""
-    config, batch = tiny_config(), make_batch(rng)
+    config = tiny_config()
     start = jax.device_get(
         create_state(build_model(config, 10, 1), optim.make_optimizer(config, 10, 100), 0, (16, 16, 1))
     )
@@ -92,9 +103,9 @@ def test_hard_phase_freezes_the_encoder_and_nothing_else(rng):
     assert np.any(start.params["prior"]["matrix0"] != after.params["prior"]["matrix0"])
 
 
-def test_lam_moves_the_rate_only_through_the_loss(rng):
-    """A larger lam lowers the rate after some steps."""
-    batch, config = make_batch(rng), tiny_config()
+def test_a_larger_lam_lowers_the_rate(batch):
+    """After some steps on one batch."""
+    config = tiny_config()
     config.loss.lam = 0.0
     free = run(config, "jit", 1, batch, number=30)[1]["bpp"]
     config.loss.lam = 5.0
@@ -109,13 +120,12 @@ def test_batch_that_does_not_divide_is_refused():
         make_devices("pjit")
 
 
-def test_eval_step_counts_each_example_once(rng):
+def test_eval_step_counts_each_example_once(batch):
     """Masked examples leave no trace in any sum."""
     config = tiny_config()
     model = build_model(config, 10, 1)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     step = jax.jit(steps.make_eval_step(model))
-    batch = make_batch(rng)
     whole = step(variables, batch | {"mask": np.ones(8, np.float32)})
     parts = [step(variables, batch | {"mask": np.float32(np.arange(8) % 2 == i)}) for i in range(2)]
     assert float(whole["count"]) == 8

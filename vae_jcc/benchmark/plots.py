@@ -39,6 +39,7 @@ def plot_rate_accuracy(path: Path, results: Sequence[dict[str, Any]], title: str
             label=result["system"],
         )
     axes.set(xlabel="bits per pixel", ylabel="top-1 accuracy (%)", title=title)
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)
