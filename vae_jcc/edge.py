@@ -59,15 +59,24 @@ class EdgeEncoder:
         Raises:
             ValueError: not uint8, empty, or not of the model's channels.
         """
+        if isinstance(images, np.ndarray) and images.ndim == 3:
+            return self.compress_all([images])[0]
+        return self.compress_all(images)
+
+    def compress_all(self, images: Images) -> list[bytes]:
+        """Returns a file's bytes for each picture of uint8 [B, H, W, C], or of a sequence of [H, W, C] of any sizes.
+
+        Raises:
+            ValueError: as `compress`.
+        """
         pictures = self._checked(images)
-        files = [
+        return [
             pack_file(payload, self.artifact.fingerprint, *image.shape[:2])
             for payload, image in zip(self._payloads(pictures), pictures, strict=True)
         ]
-        return files[0] if _is_single(images) else files
 
     def compress_stream(self, images: Images) -> bytes:
-        """Returns one stream (one header for all) of uint8 [B, H, W, C], or of a sequence of [H, W, C] of any sizes.
+        """Returns one stream, with one header for all, of uint8 [B, H, W, C] or a sequence of [H, W, C] of any sizes.
 
         Raises:
             ValueError: as `compress`, or there is no picture.
@@ -91,7 +100,7 @@ class EdgeEncoder:
         return payloads
 
     def _checked(self, images: Images) -> list[np.ndarray]:
-        pictures = [np.asarray(image) for image in ([images] if _is_single(images) else images)]
+        pictures = [np.asarray(image) for image in images]
         for image in pictures:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != self.artifact.channels or not image.size:
                 raise ValueError(
@@ -99,7 +108,3 @@ class EdgeEncoder:
                     f"{list(image.shape)}: convert type and channels first."
                 )
         return pictures
-
-
-def _is_single(images: Images) -> bool:
-    return isinstance(images, np.ndarray) and images.ndim == 3

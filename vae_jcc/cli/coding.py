@@ -38,13 +38,13 @@ def _encode_files(options: Namespace, inputs: list[Input], edge: EdgeEncoder, lo
     def store(source: Input, image: np.ndarray, data: bytes) -> None:
         target = outputs.place(source, ".vjc")
         write_bytes(target, data)
-        done.add(image, len(data))
+        done.add(image, len(data), f"{source} -> {target}")
         if options.json and target != STANDARD:
             height, width = image.shape[:2]
             row = {"input": str(source.path), "output": str(target), "height": height, "width": width}
             print(json.dumps(row | {"bytes": len(data), "bpp_file": 8 * len(data) / (height * width)}))
 
-    status = Bulk(load, lambda images: list(edge.compress(images)), store, options.batch_size).run(inputs)
+    status = Bulk(load, edge.compress_all, store, options.batch_size).run(inputs)
     if not options.json:
         done.say()
     return status
@@ -59,9 +59,9 @@ def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, l
         # Only the payload is kept, so that a stream of many large pictures does not fill the memory.
         payloads.append(unpack_file(data, edge.artifact.fingerprint)[1])
         sizes.append((image.shape[0], image.shape[1]))
-        done.add(image)
+        done.add(image, 0, f"1 picture -> {options.output}")
 
-    status = Bulk(load, lambda images: list(edge.compress(images)), store, options.batch_size).run(inputs)
+    status = Bulk(load, edge.compress_all, store, options.batch_size).run(inputs)
     if not payloads:
         raise ValueError("No picture could be read, so no stream is written.")
     data = pack_stream(payloads, edge.artifact.fingerprint, sizes)
@@ -118,12 +118,13 @@ class _Tally:
     """Sums up what was coded, for one closing line on standard error."""
 
     def __init__(self) -> None:
-        self.images, self.size, self._pixels = 0, 0, 0
+        self.images, self.size, self._pixels, self._label = 0, 0, 0, ""
 
-    def add(self, image: np.ndarray, size: int = 0) -> None:
+    def add(self, image: np.ndarray, size: int, label: str) -> None:
         self.images += 1
         self.size += size
         self._pixels += image.shape[0] * image.shape[1]
+        self._label = label
 
     @property
     def bpp(self) -> float:
@@ -131,5 +132,5 @@ class _Tally:
 
     def say(self) -> None:
         if self.images:
-            noun = "picture" if self.images == 1 else "pictures"
-            print(f"{self.images:,} {noun}, {self.size:,} bytes, {self.bpp:.3f} bpp", file=sys.stderr)
+            what = self._label if self.images == 1 else f"{self.images:,} pictures"
+            print(f"{what}: {self.size:,} bytes, {self.bpp:.3f} bpp", file=sys.stderr)

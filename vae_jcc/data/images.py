@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vae_jcc.data.errors import CorruptImageError
 
@@ -107,5 +107,7 @@ def _to_array(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # Pillow's own words end in the address of a buffer
+        return "no image format that Pillow knows"
     text = " ".join(str(error).split()).rstrip(".")
     return text or type(error).__name__
