@@ -6,6 +6,7 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,16 @@ def key() -> jax.Array:
 
 
 @pytest.fixture(scope="session")
+def make_tiny() -> Callable[..., None]:
+    """`make_tiny(folder, seed=0, channels=3, dtype="float32")` saves a tiny model with random weights."""
+    return _save_tiny
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model artifact with random weights, three RGB classes and a decoder; to be read only."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_tiny(folder)
+    _save_tiny(folder)
     return folder
 
 
@@ -50,7 +57,7 @@ def pictures(rng: np.random.Generator) -> np.ndarray:
     return coarse.repeat(4, axis=1).repeat(4, axis=2)
 
 
-def save_tiny(folder: Path, seed: int = 0, channels: int = 3, dtype: str = "float32") -> None:
+def _save_tiny(folder: Path, seed: int = 0, channels: int = 3, dtype: str = "float32") -> None:
     """Saves a model of a few hundred weights at random: stride 4, symbols within about +-8, a few escapes.
 
     Nothing is compiled: the shapes come from tracing, the numbers from NumPy.
