@@ -100,6 +100,16 @@ def test_another_model_is_refused_with_both_fingerprints(kind):
         unpack(data, NEAR)
 
 
+def test_an_unknown_entropy_coder_is_refused():
+    for data, unpack in (
+        (pack_file(b"ab", FINGERPRINT, 3, 3, coder_id=3), unpack_file),
+        (pack_stream([b"ab"], FINGERPRINT, [(3, 3)], coder_id=3), unpack_stream),
+    ):
+        assert peek(data).coder_id == 3
+        with pytest.raises(BitstreamError, match="entropy coder 3"):
+            unpack(data, FINGERPRINT)
+
+
 @KINDS
 def test_what_is_not_ours_is_called_so(kind):
     data, unpack = damage(kind)

@@ -20,6 +20,7 @@ from vae_jcc.coding import escape
 from vae_jcc.coding.errors import BitstreamError
 
 RANGE_CODER = 0
+KNOWN_CODERS = (RANGE_CODER,)
 
 _queue: Any = constriction.stream.queue
 _Categorical: Any = constriction.stream.model.Categorical
@@ -133,7 +134,7 @@ def make_coder(coder_id: int, rows: Sequence[np.ndarray]) -> EntropyCoder:
     Raises:
         BitstreamError: this version has no such coder.
     """
-    if coder_id != RANGE_CODER:
+    if coder_id not in KNOWN_CODERS:
         raise BitstreamError(f"Entropy coder {coder_id} is not known to this version: update vae_jcc.")
     return RangeCoder(rows)
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vae_jcc.coding.coder import KNOWN_CODERS
 from vae_jcc.coding.errors import BitstreamError
 
 VERSION = 1
@@ -215,6 +216,11 @@ def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[
     if header.kind != kind:
         hint = "read it with unpack_stream" if header.kind == "stream" else "read it with unpack_file"
         raise BitstreamError(f"This is a {header.kind}, not a {kind}: {hint}.")
+    if header.coder_id not in KNOWN_CODERS:
+        raise BitstreamError(
+            f"The payloads were written by entropy coder {header.coder_id}, which this version does not know: "
+            "update vae_jcc."
+        )
     if header.fingerprint16 != fingerprint[:_SHORT_BYTES]:
         raise BitstreamError(
             f"The data was made by another model: its fingerprint begins {header.fingerprint16.hex()}, this model's is "
