@@ -27,7 +27,9 @@ def learning_rate_schedule(config: ConfigDict, steps_per_epoch: float, total_ste
 def lam_schedule(config: ConfigDict, steps_per_epoch: float) -> optax.Schedule:
     """Returns the weight of the rate over steps: linear from 0 to `loss.lam` (or `hinge_beta`), then constant."""
     weight = config.loss.hinge_beta or config.loss.lam
-    return optax.linear_schedule(0.0, weight, round(config.loss.lam_warmup_epochs * steps_per_epoch))
+    warmup = round(config.loss.lam_warmup_epochs * steps_per_epoch)
+    # Without steps to take, optax's linear schedule would stay at its start.
+    return optax.linear_schedule(0.0, weight, warmup) if warmup else optax.constant_schedule(weight)
 
 
 def decay_mask(params: Any) -> Any:

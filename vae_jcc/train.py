@@ -1,5 +1,7 @@
 """Training, read top to bottom: data, state, steps, the loop, and what remains of it (an artifact and its figures)."""
 
+import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -92,7 +94,7 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
     def save() -> None:
         checkpoints.save(done, state, {"iterator": iterator.get_state(), "best": float(best)}, config)
 
-    with Reporter(workdir, total, config.train.batch_size, done) as report:
+    with Reporter(workdir, total, config.train.batch_size, done) as report, _Interrupt() as interrupt:
         if done:
             report.say(f"Resumed from step {done} in {checkpoints.folder}.")
         try:
@@ -102,6 +104,8 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
                 if not is_finite(metrics):
                     raise NonFiniteError(_non_finite(done, per_epoch, metrics, checkpoints))
                 done += 1
+                if interrupt.asked:
+                    raise KeyboardInterrupt
                 records.append(metrics)
                 if done % config.log.every_steps == 0 or done == total:
                     report.train(done, mean_metrics(records))
@@ -123,6 +127,26 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
             checkpoints.close()
             iterator.close()
     return load_variables(workdir / "best")
+
+
+class _Interrupt:
+    """Holds Ctrl-C back until the step in flight is over: in its midst, the state is neither the old nor the new."""
+
+    def __enter__(self) -> "_Interrupt":
+        self.asked = False
+        self._on_main_thread = threading.current_thread() is threading.main_thread()
+        if self._on_main_thread:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:  # a second Ctrl-C does not wait
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._on_main_thread:
+            signal.signal(signal.SIGINT, self._before)
 
 
 def _open(config: ConfigDict, split: str) -> Source:
