@@ -1,14 +1,19 @@
-"""Entropy coding of small latents: images/s and bytes of this project's coder and of CompressAI's rANS, in one run.
+"""Entropy coding of small latents: images/s and bytes of this project's coder and of CompressAI's, in one run.
 
-    pip install compressai
-    python benchmarks/entropy_coder.py --json
+    python -m venv bench
+    bench/bin/pip install torch==2.13.0 torchvision==0.28.0 compressai==1.2.8 constriction==0.5.0
+    PYTHONPATH=. bench/bin/python benchmarks/entropy_coder.py --json
 
-Both code the same symbols (768 an image by default: 8 x 8 x 12, drawn from two-sided geometric laws) with tables made
-from the same probabilities, one image a message, decoded and compared afterwards. CompressAI's compiled coder is called
-directly, its tables and indexes converted to lists beforehand: its EntropyModel.compress converts them for each image,
-so this is the faster way to use it. What remains in its time is the coder and the conversion of an image's symbols
-between array and list. The repeats alternate between the two, so that a busy machine hits both. Only its two compiled
-modules are loaded, so torch does not matter.
+All code the same symbols (768 an image by default: 8 x 8 x 12, drawn from two-sided geometric laws) with tables made
+from the same probabilities, one image a message, decoded and compared afterwards. CompressAI is measured twice:
+
+    compressai        EntropyBottleneck.compress and .decompress of a batch, as its models and users call them; left out
+                      where torch cannot be imported
+    compressai_rans   its compiled coder called directly, with tables and indexes converted to lists beforehand (the
+                      model converts them for each image): the most that can be had by going around its interface. What
+                      remains in its time is the coder and the conversion of an image's symbols between array and list
+
+The repeats alternate between all, so that a busy machine hits them alike.
 """
 
 import argparse
@@ -22,8 +27,10 @@ import resource
 import sys
 import time
 import types
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +45,7 @@ def compressai_module(name: str) -> Any:
     if "compressai" not in sys.modules:
         spec = importlib.util.find_spec("compressai")
         if spec is None:
-            raise SystemExit("CompressAI is not installed: pip install compressai.")
+            raise SystemExit("CompressAI is not installed: the head of this file says how to.")
         package = types.ModuleType("compressai")
         package.__path__ = list(spec.submodule_search_locations or [])
         sys.modules["compressai"] = package
@@ -57,6 +64,26 @@ def make_rows(channels: int, rng: np.random.Generator) -> tuple[list[np.ndarray]
     return pmfs, minima, tails
 
 
+def import_whole_compressai() -> Any:
+    """Returns the package compressai.entropy_models, or None where torch or torchvision cannot be imported with it."""
+    try:
+        import torch
+
+        if torch.version.cuda is None:
+            # The index's torchvision is built for CUDA: beside a CPU build of torch its operators do not load, and its
+            # import then fails for want of their names. The coder uses none of them.
+            library = torch.library.Library("torchvision", "DEF")
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("compressai.entropy_models")
+    except (ImportError, RuntimeError):
+        for name in [n for n in sys.modules if n.split(".")[0] == "compressai"]:
+            del sys.modules[name]
+        return None
+
+
 class CompressAI:
     """Its rANS coder, with tables of the same probabilities at its precision."""
 
@@ -66,11 +93,11 @@ class CompressAI:
         ans, quantize = compressai_module("ans"), compressai_module("_CXX").pmf_to_quantized_cdf
         self._encoder, self._decoder = ans.RansEncoder(), ans.RansDecoder()
         rows = [np.append(pmf, tail).tolist() for pmf, tail in zip(pmfs, tails, strict=True)]
-        self._cdfs = [list(quantize(row, COMPRESSAI_PRECISION)) for row in rows]
-        self._lengths = [len(cdf) for cdf in self._cdfs]
-        longest = max(self._lengths)
-        self._cdfs = [cdf + [0] * (longest - len(cdf)) for cdf in self._cdfs]
-        self._offsets = list(minima)
+        self.cdfs = [list(quantize(row, COMPRESSAI_PRECISION)) for row in rows]
+        self.lengths = [len(cdf) for cdf in self.cdfs]
+        longest = max(self.lengths)
+        self.cdfs = [cdf + [0] * (longest - len(cdf)) for cdf in self.cdfs]
+        self.offsets = list(minima)
         self._shape = shape
         height, width, channels = shape
         self._indexes = np.repeat(np.arange(channels), height * width).tolist()
@@ -78,15 +105,52 @@ class CompressAI:
     def encode_batch(self, symbols: np.ndarray) -> list[bytes]:
         """Codes int32 [B, h, w, c], channel by channel."""
         planes = symbols.transpose(0, 3, 1, 2).reshape(len(symbols), -1)
-        tables = self._indexes, self._cdfs, self._lengths, self._offsets
+        tables = self._indexes, self.cdfs, self.lengths, self.offsets
         return [self._encoder.encode_with_indexes(plane.tolist(), *tables) for plane in planes]
 
     def decode_batch(self, payloads: list[bytes], grid: tuple[int, int]) -> np.ndarray:
         """Returns int32 [B, h, w, c]."""
-        tables = self._indexes, self._cdfs, self._lengths, self._offsets
+        tables = self._indexes, self.cdfs, self.lengths, self.offsets
         decode = self._decoder.decode_with_indexes
         planes = np.array([decode(payload, *tables) for payload in payloads], np.int32)
         return planes.reshape(len(payloads), -1, *grid).transpose(0, 2, 3, 1)
+
+
+class CompressAIModel:
+    """Its factorized entropy model, with the tables of `CompressAI` put in."""
+
+    def __init__(self, entropy_models: Any, coder: CompressAI) -> None:
+        self._torch = importlib.import_module("torch")
+        self._model = entropy_models.EntropyBottleneck(len(coder.offsets))
+        for name, value in (("quantized_cdf", coder.cdfs), ("cdf_length", coder.lengths), ("offset", coder.offsets)):
+            setattr(self._model, f"_{name}", self._torch.tensor(value, dtype=self._torch.int32))
+
+    def encode_batch(self, symbols: np.ndarray) -> list[bytes]:
+        """Codes int32 [B, h, w, c], channel by channel."""
+        planes = self._torch.from_numpy(symbols.transpose(0, 3, 1, 2).astype(np.float32))
+        with self._torch.no_grad():
+            return self._model.compress(planes)
+
+    def decode_batch(self, payloads: list[bytes], grid: tuple[int, int]) -> np.ndarray:
+        """Returns int32 [B, h, w, c]."""
+        with self._torch.no_grad():
+            planes = self._model.decompress(payloads, grid)
+        return planes.numpy().astype(np.int32).transpose(0, 2, 3, 1)
+
+
+def working_mib(function: Callable[[], Any]) -> float | None:
+    """Returns how far the resident memory rises above its start while `function` runs; None where it cannot be told."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return None
+
+    def resident(key: str) -> float:
+        return next(int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith(key)) / 1024
+
+    reset.write_text("5")  # forget the peak so far
+    before = resident("VmRSS")
+    function()
+    return max(0.0, resident("VmHWM") - before)
 
 
 def seconds(function: Callable[[], Any]) -> float:
@@ -108,8 +172,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for m, p in zip(tables.minima, inside, strict=True)
     ]
     symbols = np.stack(drawn, axis=-1).astype(np.int32)
-    coders: dict[str, Any] = {"vae_jcc": LatentCodec(tables), "compressai": CompressAI(*rows, shape)}
-    payloads = {name: coder.encode_batch(symbols) for name, coder in coders.items()}
+    entropy_models = import_whole_compressai()
+    rans = CompressAI(*rows, shape)
+    coders: dict[str, Any] = {"vae_jcc": LatentCodec(tables), "compressai_rans": rans}
+    if entropy_models is not None:
+        coders["compressai"] = CompressAIModel(entropy_models, rans)
+    payloads, memory = {}, {}
+    for name, coder in coders.items():
+        memory[name] = {"encode": working_mib(functools.partial(coder.encode_batch, symbols))}
+        payloads[name] = coder.encode_batch(symbols)
+        memory[name]["decode"] = working_mib(functools.partial(coder.decode_batch, payloads[name], (height, width)))
     for name, coder in coders.items():
         if not np.array_equal(coder.decode_batch(payloads[name], (height, width)), symbols):
             raise SystemExit(f"{name} decoded other symbols than it coded.")
@@ -130,8 +202,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for name in coders
         },
     }
-    ours, theirs = result["systems"]["vae_jcc"], result["systems"]["compressai"]
-    result["times_faster"] = {way: ours[way]["median"] / theirs[way]["median"] for way in ("encode", "decode")}
+    systems = result["systems"]
+    result["times_faster_than"] = {
+        name: {way: systems["vae_jcc"][way]["median"] / systems[name][way]["median"] for way in ("encode", "decode")}
+        for name in systems
+        if name != "vae_jcc"
+    }
+    for name in systems:
+        systems[name]["working_memory_mib"] = memory[name]
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result["load_average"] = os.getloadavg()[0]
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
@@ -166,11 +244,11 @@ def main() -> None:
         speeds = ", ".join(
             f"{way} {r['median']:,.0f} images/s ({r['slowest']:,.0f}..{r['fastest']:,.0f})"
             for way, r in system.items()
-            if isinstance(r, dict)
+            if way in ("encode", "decode")
         )
-        print(f"{name:>12}: {system['bits_per_image']:.1f} bits, {speeds}")
-    faster = result["times_faster"]
-    print(f"faster by {faster['encode']:.1f}x (encode) and {faster['decode']:.1f}x (decode)")
+        print(f"{name:>15}: {system['bits_per_image']:.1f} bits, {speeds}")
+    for name, faster in result["times_faster_than"].items():
+        print(f"faster than {name}: {faster['encode']:.1f}x (encode), {faster['decode']:.1f}x (decode)")
 
 
 if __name__ == "__main__":
