@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,24 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(artifact_module, "write_parts", fail)
+    with pytest.raises(OSError, match="No space"):
+        make_tiny(tmp_path / "m", seed=1)
+    assert Artifact.load(tmp_path / "m").facts == {"seed": 0}
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_failed_exchange_brings_the_old_model_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tiny: Make
+) -> None:
+    make_tiny(tmp_path / "m")
+    real = os.replace
+
+    def fail_on_new(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", fail_on_new)
     with pytest.raises(OSError, match="No space"):
         make_tiny(tmp_path / "m", seed=1)
     assert Artifact.load(tmp_path / "m").facts == {"seed": 0}

@@ -41,7 +41,12 @@ def replace_folder(path: Path) -> Iterator[Path]:
         yield new
         if path.exists():
             os.replace(path, old)
-        os.replace(new, path)
+        try:
+            os.replace(new, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)  # else it would be deleted with the temporary folder
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
