@@ -21,8 +21,8 @@ class EdgeEncoder:
     Any height and width will do. The channels have to be the model's: whether a colour picture may become grey, or a
     grey one be tripled, is the caller's decision (the command line does both).
 
-    A picture coded alone and in a batch gives the same bytes but for rounding inside the network: about one symbol in
-    a million may differ by one, and either file decodes exactly to what was coded.
+    A picture coded alone and in a batch need not give the same bytes: the network may round differently, and a latent
+    that lies between two symbols then becomes the other one. Either file decodes exactly to what was coded.
 
     Example:
         edge = EdgeEncoder.load("cifar10")
