@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jcc.models.convolution import conv_general_dilated
+
 Stages = tuple[tuple[int, int, int], ...]
 
 
@@ -20,6 +22,7 @@ def conv(features: int, kernel: int, stride: int = 1, *, dtype: Any, name: str, 
         use_bias=bias,
         dtype=dtype,
         kernel_init=nn.initializers.he_normal(),
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 

@@ -1,0 +1,61 @@
+"""The convolution's gradients against XLA's own, which is what every device but a CPU uses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from vae_jcc.models import convolution
+
+# (batch, rows, columns, channels in, channels out, kernel, stride, padding)
+CASES = [
+    (6, 8, 8, 5, 7, 3, 1, "SAME"),
+    (6, 9, 7, 5, 7, 3, 2, "SAME"),
+    (7, 8, 6, 3, 4, 4, 2, "SAME"),
+    (4, 8, 8, 3, 6, 4, 4, "SAME"),
+    (4, 5, 5, 6, 2, 1, 1, "SAME"),
+    (4, 6, 6, 6, 2, 1, 2, "SAME"),
+    (3, 9, 9, 2, 3, 3, 2, "VALID"),
+    (2, 16, 16, 3, 5, 7, 2, "SAME"),
+]
+
+
+@pytest.mark.parametrize("cached", [1, 2**30], ids=["one-image-at-a-time", "whole-batch"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value_and_gradients_are_xlas(case, cached, monkeypatch):
+    batch, rows, columns, c_in, c_out, size, stride, padding = case
+    monkeypatch.setattr(convolution, "_CACHE_BYTES", cached)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, rows, columns, c_in)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, c_in, c_out)), jnp.float32)
+
+    def xla(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def ours(x, kernel):
+        return convolution.conv_general_dilated(x, kernel, (stride, stride), padding)
+
+    want, want_vjp = jax.vjp(xla, x, kernel)
+    got, got_vjp = jax.vjp(ours, x, kernel)
+    np.testing.assert_array_equal(got, want)
+    dy = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
+    for a, b in zip(got_vjp(dy), want_vjp(dy), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_sums_in_float32():
+    # 2**12 ones: summed in bfloat16, whose integers end at 256, the gradient would stick far below.
+    x = jnp.ones((64, 8, 8, 1), jnp.bfloat16)
+    kernel = jnp.zeros((1, 1, 1, 1), jnp.bfloat16)
+    _, vjp = jax.vjp(lambda kernel: convolution.conv_general_dilated(x, kernel, (1, 1), "SAME"), kernel)
+    (gradient,) = vjp(jnp.ones((64, 8, 8, 1), jnp.bfloat16))
+    assert gradient.dtype == jnp.bfloat16 and float(gradient[0, 0, 0, 0]) == 4096.0
+
+
+def test_grouped_and_dilated_convolutions_are_refused():
+    x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
+    with pytest.raises(AssertionError):
+        convolution.conv_general_dilated(x, kernel, (1, 1), "SAME", feature_group_count=2)
