@@ -66,6 +66,9 @@ def time_steps(step: Callable[[], Any], steps: int) -> list[float]:
 
 def run_jax(config: ConfigDict, shape: tuple[int, int, int], steps: int) -> tuple[int, list[float]]:
     """Returns (parameters, seconds of each step) of this project, as vae_jcc.train runs it."""
+    from vae_jcc.memory import keep_freed_memory
+
+    keep_freed_memory()
     import jax
 
     from vae_jcc import optim

@@ -200,6 +200,34 @@ def test_altered_metadata_is_refused(tiny_copy: Path, field: str, value: object)
         Artifact.load(tiny_copy)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("stem_stride", 1), ("stem_pool", True), ("stages", [[6, 1, 1]]), ("kind", "patchify")]
+)
+def test_weights_in_another_encoder_are_refused(tiny_copy: Path, key: str, value: object) -> None:
+    # They would load, and code other symbols.
+    path = tiny_copy / "config.json"
+    settings = json.loads(path.read_text())
+    settings["model"]["encoder"][key] = value
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ArtifactError, match="not those that the fingerprint was taken of"):
+        Artifact.load(tiny_copy)
+
+
+def test_settings_of_the_training_are_not_part_of_the_fingerprint(tiny_copy: Path, tiny_folder: Path) -> None:
+    path = tiny_copy / "config.json"
+    settings = json.loads(path.read_text())
+    settings["loss"]["lam"] = 0.1
+    path.write_text(json.dumps(settings))
+    assert Artifact.load(tiny_copy).fingerprint == Artifact.load(tiny_folder).fingerprint
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", ""])
+def test_a_damaged_configuration_is_refused(tiny_copy: Path, content: str) -> None:
+    (tiny_copy / "config.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"config\.json"):
+        Artifact.load(tiny_copy)
+
+
 def test_another_models_tables_are_refused(tiny_copy: Path) -> None:
     from vae_jcc.coding import CodingTables
 

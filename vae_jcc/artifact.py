@@ -5,9 +5,10 @@
     tables.vjct           integer coding tables (docs/bitstream.md)
     weights.safetensors   "encoder/params/...", "classifier/...", "decoder/...", "prior/..."
 
-The fingerprint covers what the bytes mean: tables, latent geometry, offset and encoder. It leaves out the classifier
-and the decoder, so that a better receiver can be trained later for bytes that exist already. Loading metadata and
-tables needs neither JAX nor the weights; each part's weights are checked against their digest when they are loaded.
+The fingerprint covers what the bytes mean: tables, latent geometry, offset and encoder, its weights and its shape. It
+leaves out the classifier and the decoder, so that a better receiver can be trained later for bytes that exist already.
+Loading metadata and tables needs neither JAX nor the weights; each part's weights are checked against their digest when
+they are loaded.
 """
 
 import hashlib
@@ -58,6 +59,7 @@ class Artifact:
         dataset_note: to be said beside figures, such as "JPEG-75 copy".
         facts: about its training.
         evaluation: of the test split by `evaluate_artifact`; empty where none was recorded.
+        settings: the complete configuration that made the model, as JSON values (`config` is its usual form).
     """
 
     folder: Path
@@ -74,10 +76,11 @@ class Artifact:
     dataset_note: str
     facts: Mapping[str, Any]
     evaluation: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
     @classmethod
     def load(cls, name: str | Path) -> "Artifact":
-        """Loads metadata and tables and verifies the fingerprint over them.
+        """Loads configuration, metadata and tables and verifies the fingerprint over them.
 
         Args:
             name: an artifact's folder, or a name in the zoo (`zoo_names`). A zoo name wins over a folder of that
@@ -94,14 +97,16 @@ class Artifact:
             )
         try:
             tables = CodingTables.load(folder / _TABLES)
-            artifact = _from_json(folder, model, tables)
+            artifact = _from_json(folder, model, _read_json(folder / _CONFIG), tables)
             fingerprint = _fingerprint(artifact)
         except BitstreamError as error:
             raise ArtifactError(str(error)) from error
         except OSError as error:
             raise ArtifactError(f"{folder} is incomplete: {_TABLES} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"{folder / _MODEL} is damaged ({error!r}): copy the model's folder again.") from error
+            raise ArtifactError(
+                f"{folder}: {_MODEL} or {_CONFIG} is damaged ({error!r}): copy the model's folder again."
+            ) from error
         _check_geometry(artifact)
         if fingerprint != artifact.fingerprint:
             raise ArtifactError(
@@ -117,14 +122,10 @@ class Artifact:
 
     @cached_property
     def config(self) -> "ConfigDict":
-        """The complete configuration that made the model, locked.
-
-        Raises:
-            ArtifactError: config.json is missing or damaged.
-        """
+        """The complete configuration that made the model, locked."""
         from ml_collections import ConfigDict
 
-        return ConfigDict(_read_json(self.folder / _CONFIG)).lock()
+        return ConfigDict(dict(self.settings)).lock()
 
     @property
     def size_bytes(self) -> int:
@@ -242,9 +243,10 @@ def save_artifact(
         dataset_note=dataset_note,
         facts=dict(facts or {}),
         evaluation={},
+        settings=json.loads(config.to_json()),
     )
     _check_geometry(artifact)
-    _write(artifact, json.loads(config.to_json()), parts)
+    _write(artifact, parts)
 
 
 def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
@@ -262,7 +264,7 @@ def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
     halved = any(t.dtype == np.float16 for t in parts.get("classifier", {}).values())
     parts["decoder"] = compact(flatten(variables), "float16" if halved else "float32", ArtifactError)
     digests = {**artifact.digests, "decoder": digest(parts["decoder"])}
-    _write(replace(artifact, digests=digests), _read_json(artifact.folder / _CONFIG), parts)
+    _write(replace(artifact, digests=digests), parts)
 
 
 def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
@@ -275,20 +277,25 @@ def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     write_file(artifact.folder / _MODEL, _to_json(artifact))
 
 
-def _write(artifact: Artifact, config: dict[str, Any], parts: Mapping[str, Tensors]) -> None:
+def _write(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
     with replace_folder(artifact.folder) as folder:
-        (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        (folder / _CONFIG).write_text(json.dumps(artifact.settings, indent=1) + "\n")
         (folder / _MODEL).write_bytes(_to_json(artifact))
         artifact.tables.save(folder / _TABLES)
         write_parts(folder / _WEIGHTS, parts)
 
 
 def _fingerprint(artifact: Artifact) -> bytes:
-    """Returns the SHA-256 of what the bytes mean (docs/bitstream.md): geometry, offset, tables, encoder."""
+    """Returns the SHA-256 of what the bytes mean (docs/bitstream.md): geometry, offset, tables, encoder.
+
+    The same weights in another encoder (another stride of its stem, a pool, a lower precision) give other symbols, so
+    the encoder's settings count too.
+    """
     geometry = {name: getattr(artifact, name) for name in ("channels", "latent_channels", "stride")}
+    encoder = {"compute_dtype": artifact.settings["compute_dtype"], **artifact.settings["model"]["encoder"]}
     return hashlib.sha256(
         b"vae_jcc model 1\n"
-        + json.dumps(geometry, sort_keys=True).encode()
+        + json.dumps({"geometry": geometry, "encoder": encoder}, sort_keys=True).encode()
         + artifact.offset.astype("<f4").tobytes()
         + artifact.tables.fingerprint()
         + bytes.fromhex(artifact.digests["encoder"])
@@ -328,7 +335,7 @@ def _to_json(artifact: Artifact) -> bytes:
     return (json.dumps(model, indent=1) + "\n").encode()
 
 
-def _from_json(folder: Path, model: dict[str, Any], tables: CodingTables) -> Artifact:
+def _from_json(folder: Path, model: dict[str, Any], settings: dict[str, Any], tables: CodingTables) -> Artifact:
     height, width = model["input_size"]
     return Artifact(
         folder=folder,
@@ -345,6 +352,7 @@ def _from_json(folder: Path, model: dict[str, Any], tables: CodingTables) -> Art
         dataset_note=str(model["dataset_note"]),
         facts=dict(model["facts"]),
         evaluation=dict(model["evaluation"]),
+        settings=settings,
     )
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from vae_jcc.memory import keep_freed_memory
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, e.g. configs/cifar10.py.", lock_config=True
 )
@@ -23,6 +25,7 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE")
     if not flags.FLAGS["verbosity"].present:  # libraries tell each checkpoint in twenty lines; --verbosity=0 shows them
         logging.set_verbosity(logging.WARNING)
+    keep_freed_memory()
     # Imported here so that --help and a mistyped flag answer at once.
     from vae_jcc.evaluate import evaluate_workdir
     from vae_jcc.train import NonFiniteError, train_and_evaluate

@@ -105,10 +105,12 @@ def _kernel_gradient(
     images = max(1, _CACHE_BYTES // (rows * columns * kh * kw * c_in * x.dtype.itemsize))
     while batch % images:
         images -= 1
-    if images == batch:
-        total = part(x, dy)
-    else:
-        split = [a.reshape(batch // images, images, *a.shape[1:]) for a in (x, dy)]
-        start = jnp.zeros((c_out, kh * kw * c_in), jnp.float32)
-        total, _ = lax.scan(lambda total, xs: (total + part(*xs), None), start, tuple(split))
+    # The batch is split so that its leading part stays the leading axis: sharded over devices, it remains so.
+    x, dy = (a.reshape(images, batch // images, *a.shape[1:]) for a in (x, dy))
+
+    def add(i: jax.Array | int, total: jax.Array) -> jax.Array:
+        return total + part(*(lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False) for a in (x, dy)))
+
+    total = jnp.zeros((c_out, kh * kw * c_in), jnp.float32)
+    total = add(0, total) if images == batch else lax.fori_loop(0, batch // images, add, total)
     return total.reshape(c_out, kh, kw, c_in).transpose(1, 2, 3, 0).astype(x.dtype)
