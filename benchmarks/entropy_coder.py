@@ -2,7 +2,7 @@
 
     python -m venv bench
     bench/bin/pip install torch==2.13.0 torchvision==0.28.0 compressai==1.2.8 constriction==0.5.0
-    PYTHONPATH=. bench/bin/python benchmarks/entropy_coder.py --json
+    PYTHONPATH=. bench/bin/python benchmarks/entropy_coder.py --json entropy_coder.json
 
 All code the same symbols (768 an image by default: 8 x 8 x 12, drawn from two-sided geometric laws) with tables made
 from the same probabilities, one image a message, decoded and compared afterwards. CompressAI is measured twice:
@@ -21,19 +21,13 @@ import functools
 import importlib
 import importlib.util
 import json
-import os
-import platform
-import resource
 import sys
-import time
 import types
 import warnings
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import machine, peak_mib, seconds, working_mib
 
 from vae_jcc.coding import CodingTables, LatentCodec
 
@@ -138,28 +132,6 @@ class CompressAIModel:
         return planes.numpy().astype(np.int32).transpose(0, 2, 3, 1)
 
 
-def working_mib(function: Callable[[], Any]) -> float | None:
-    """Returns how far the resident memory rises above its start while `function` runs; None where it cannot be told."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-
-    def resident(key: str) -> float:
-        return next(int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith(key)) / 1024
-
-    reset.write_text("5")  # forget the peak so far
-    before = resident("VmRSS")
-    function()
-    return max(0.0, resident("VmHWM") - before)
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    """Returns how long one call takes."""
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
-
-
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs both coders over the same symbols; checks that each decodes what it coded."""
     rng = np.random.default_rng(arguments.seed)
@@ -210,11 +182,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     for name in systems:
         systems[name]["working_memory_mib"] = memory[name]
-    result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result["load_average"] = os.getloadavg()[0]
-    result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    result["versions"] = {name: version(name) for name in ("numpy", "constriction", "compressai")}
-    return result
+    return result | {"peak_mib": peak_mib()} | machine("numpy", "constriction", "compressai")
 
 
 def _rates(images: int, taken: list[float]) -> dict[str, float]:
@@ -233,12 +201,13 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(8, 8, 12), help="latent: height, width, channels")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", default="", help="write the result to this file")
     arguments = parser.parse_args()
     result = measure(arguments)
     if arguments.json:
-        print(json.dumps(result, indent=1))
-        return
+        with open(arguments.json, "w") as file:
+            json.dump(result, file, indent=1)
+            file.write("\n")
     print(f"{result['images']} images of {result['shape']}, ideal {result['ideal_bits_per_image']:.1f} bits an image")
     for name, system in result["systems"].items():
         speeds = ", ".join(

@@ -1,7 +1,7 @@
 """What feeding a training step costs: images/s of the input pipeline, and its share of the step's time.
 
     python benchmarks/input_pipeline.py --step-ms 300
-    python benchmarks/input_pipeline.py --dataset cifar10 --split train --step-ms 300 --json
+    python benchmarks/input_pipeline.py --dataset cifar10 --split train --step-ms 300 --json input_pipeline.json
 
 Without --dataset, pictures of random pixels of --shape are held in memory, which is how every data set that fits
 memory_limit is fed. With it, the data set is read as a training run reads it; --streamed forbids keeping it in memory
@@ -11,11 +11,10 @@ decoding ahead during the step, which hides most of the cost, is not credited.
 
 import argparse
 import json
-import os
-import platform
 import time
 
 import numpy as np
+from measuring import machine
 
 from vae_jcc.data.array_source import ArraySource
 from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, train_iterator
@@ -79,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="as config.dataset.workers")
     parser.add_argument("--streamed", action="store_true", help="decode each picture each time it is used")
     parser.add_argument("--step-ms", type=float, default=0.0, help="time of a training step to compare with")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", default="", help="write the result to this file")
     return parser.parse_args()
 
 
@@ -94,12 +93,12 @@ def main() -> None:
     result |= {"streamed": arguments.streamed, "workers": arguments.workers, **measure(source, arguments)}
     if arguments.step_ms:
         result |= {"step_ms": arguments.step_ms, "share_of_step": result["batch_ms_median"] / arguments.step_ms}
-    result |= {"cpus": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__}
-    if arguments.json:
-        print(json.dumps(result))
-        return
     for key, value in result.items():
         print(f"{key:>16}  {value:.4g}" if isinstance(value, float) else f"{key:>16}  {value}")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(result | machine("numpy", "grain"), file, indent=1)
+            file.write("\n")
 
 
 if __name__ == "__main__":

@@ -19,18 +19,16 @@ import argparse
 import importlib
 import json
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import machine, mean_std, peak_mib
 from ml_collections import ConfigDict
 
 CLASSES, STEPS_PER_EPOCH = 10, 371
@@ -225,8 +223,8 @@ def run_side(arguments: argparse.Namespace) -> None:
 
         torch.set_num_threads(arguments.threads)
         parameters, seconds = run_torch(config, shape, arguments.steps, arguments.side == "torch.compile")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(json.dumps({"parameters": parameters, "step_ms": 1e3 * statistics.median(seconds), "peak_mib": peak}))
+    median = 1e3 * statistics.median(seconds)
+    print(json.dumps({"parameters": parameters, "step_ms": median, "peak_mib": peak_mib()}))
 
 
 def spawn(side: str, arguments: argparse.Namespace) -> dict[str, float]:
@@ -240,11 +238,6 @@ def spawn(side: str, arguments: argparse.Namespace) -> dict[str, float]:
     )
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
-
-
-def mean_std(values: list[float]) -> dict[str, float]:
-    """Returns mean and standard deviation over rounds."""
-    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -282,11 +275,10 @@ def main() -> None:
             "images_per_s": mean_std([1e3 * batch / one[side]["step_ms"] for one in rounds]),
             "peak_mib": mean_std([one[side]["peak_mib"] for one in rounds]),
         }
-        result[side]["speed_of_vae_jcc_over_it"] = mean_std(
-            [one[side]["step_ms"] / one["vae_jcc"]["step_ms"] for one in rounds]
-        )
-    result["versions"] = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "torch", "numpy")}
-    result |= {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+        if side != "vae_jcc":
+            ratios = [one[side]["step_ms"] / one["vae_jcc"]["step_ms"] for one in rounds]
+            result[side]["speed_of_vae_jcc_over_it"] = mean_std(ratios)
+    result |= machine("jax", "jaxlib", "flax", "optax", "torch", "numpy")
     print(json.dumps(result, indent=1))
     if arguments.json:
         with open(arguments.json, "w") as file:

@@ -121,9 +121,15 @@ def _result(
         },
         "receiver": {"params": count_parameters(params["classifier"])},
         "points": [{"label": f"lam={config.loss.lam}", "seeds": [config.seed]} | {k: [ours[k]] for k in rates}],
+    } | describe_run(shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]]))
+
+
+def describe_run(command: str) -> dict[str, Any]:
+    """Returns what a result says of its making: "device", "versions", "command", "commit" and "date"."""
+    return {
         "device": f"{jax.devices()[0].device_kind} x{jax.device_count()}, {platform.machine()}",
         "versions": {name: version(name) for name in _LIBRARIES},
-        "command": shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]]),
+        "command": command,
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
