@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,15 @@ def test_non_finite_loss_stops_with_step_and_batch(tmp_path):
     _, err = finish(process)
     assert process.returncode != 0
     assert "not finite at step" in err and "batch" in err and "optim.learning_rate" in err
+
+
+def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
+    """Saved after every step, the last checkpoint is the one that the failing step started from."""
+    process = start(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0", "checkpoint.every_epochs=0.125")
+    _, err = finish(process)
+    failed = re.search(r"not finite at step (\d+) .*the last good checkpoint is \S+/(\d+)[.;]", err, re.DOTALL)
+    assert failed, err
+    assert int(failed[1]) == int(failed[2]) > 0
 
 
 def test_another_config_is_refused(tmp_path):

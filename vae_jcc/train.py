@@ -91,7 +91,10 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
         iterator.set_state(saved["iterator"])
         done, best = int(state.step), saved["best"]
 
+    finite = _FiniteCheck(lambda step, metrics: _non_finite(step, per_epoch, metrics, checkpoints))
+
     def save() -> None:
+        finite.settle()
         checkpoints.save(done, state, {"iterator": iterator.get_state(), "best": float(best)}, config)
 
     with Reporter(workdir, total, config.train.batch_size, done) as report, _Interrupt() as interrupt:
@@ -101,8 +104,7 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
             while done < total:
                 batch = devices.put_batch(next(iterator) | {"position": positions})
                 state, metrics = step_at(done)(state, batch)
-                if not is_finite(metrics):
-                    raise NonFiniteError(_non_finite(done, per_epoch, metrics, checkpoints))
+                finite.check(done, metrics)
                 done += 1
                 if interrupt.asked:
                     raise KeyboardInterrupt
@@ -111,6 +113,7 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
                     report.train(done, mean_metrics(records))
                     records = []
                 if done % every_eval == 0 or done == total:
+                    finite.settle()
                     result = _validate(config, devices, eval_step, state, validation)
                     report.evaluation(done, "validation", result)
                     if result["objective"] < best or not config.checkpoint.keep_best:
@@ -147,6 +150,26 @@ class _Interrupt:
     def __exit__(self, *_: object) -> None:
         if self._on_main_thread:
             signal.signal(signal.SIGINT, self._before)
+
+
+class _FiniteCheck:
+    """Raises NonFiniteError a step late, so that the host need not wait for the step that the device is at.
+
+    Whoever keeps or evaluates a state settles first: no checkpoint holds what is not finite.
+    """
+
+    def __init__(self, explain: Callable[[int, Any], str]) -> None:
+        self._explain = explain
+        self._open: tuple[int, Any] | None = None
+
+    def check(self, step: int, metrics: Any) -> None:
+        self.settle()
+        self._open = step, metrics
+
+    def settle(self) -> None:
+        if self._open is not None and not is_finite(self._open[1]):
+            raise NonFiniteError(self._explain(*self._open))
+        self._open = None
 
 
 def _open(config: ConfigDict, split: str) -> Source:
