@@ -4,8 +4,10 @@
     bench/bin/pip install torch==2.13.0 torchvision==0.28.0 compressai==1.2.8 constriction==0.5.0
     PYTHONPATH=. bench/bin/python benchmarks/entropy_coder.py --json entropy_coder.json
 
-All code the same symbols (768 an image by default: 8 x 8 x 12, drawn from two-sided geometric laws) with tables made
-from the same probabilities, one image a message, decoded and compared afterwards. CompressAI is measured twice:
+All code the same symbols with tables made from the same probabilities, one image a message, decoded and compared
+afterwards. By default these are 768 symbols an image (8 x 8 x 12) drawn from two-sided geometric laws; with --model
+they are what a trained model sends of its test images, coded with its own tables (`pip install -e .` for that). The
+former have wide tables, whose search takes most of a decoder's time. CompressAI is measured twice:
 
     compressai        EntropyBottleneck.compress and .decompress of a batch, as its models and users call them; left out
                       where torch cannot be imported
@@ -132,18 +134,37 @@ class CompressAIModel:
         return planes.numpy().astype(np.int32).transpose(0, 2, 3, 1)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs both coders over the same symbols; checks that each decodes what it coded."""
+def drawn(arguments: argparse.Namespace) -> tuple[CodingTables, np.ndarray]:
+    """Returns tables of two-sided geometric laws and symbols int32 [images, h, w, c] drawn from them."""
     rng = np.random.default_rng(arguments.seed)
-    height, width, channels = shape = tuple(arguments.shape)
-    rows = make_rows(channels, rng)
-    tables = CodingTables.build(*rows)
+    height, width, channels = arguments.shape
+    tables = CodingTables.build(*make_rows(channels, rng))
     inside = [c[:-1] / c[:-1].sum(dtype=np.int64) for c in tables.counts]
-    drawn = [
+    symbols = [
         m + rng.choice(len(p), p=p, size=(arguments.images, height, width))
         for m, p in zip(tables.minima, inside, strict=True)
     ]
-    symbols = np.stack(drawn, axis=-1).astype(np.int32)
+    return tables, np.stack(symbols, axis=-1).astype(np.int32)
+
+
+def encoded(arguments: argparse.Namespace) -> tuple[CodingTables, np.ndarray]:
+    """Returns a trained model's tables and the symbols int32 [images, h, w, c] of the first pictures of its data."""
+    from vae_jcc import EdgeEncoder, Receiver
+    from vae_jcc.data.sources import open_source
+
+    edge = EdgeEncoder.load(arguments.model)
+    source = open_source(edge.artifact.dataset, edge.artifact.config.dataset.test_split)
+    pictures = [source[i]["image"] for i in range(arguments.images)]
+    symbols = Receiver.load(arguments.model).symbols(edge.compress(pictures))
+    return edge.artifact.tables, np.stack(symbols)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Runs all coders over the same symbols; checks that each decodes what it coded."""
+    tables, symbols = encoded(arguments) if arguments.model else drawn(arguments)
+    height, width, channels = shape = symbols.shape[1:]
+    rows = [c / c.sum(dtype=np.int64) for c in tables.counts]
+    rows = [row[:-1] for row in rows], list(tables.minima), [float(row[-1]) for row in rows]
     entropy_models = import_whole_compressai()
     rans = CompressAI(*rows, shape)
     coders: dict[str, Any] = {"vae_jcc": LatentCodec(tables), "compressai_rans": rans}
@@ -164,6 +185,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             times[name]["encode"].append(seconds(functools.partial(coder.encode_batch, symbols)))
             times[name]["decode"].append(seconds(functools.partial(coder.decode_batch, coded, (height, width))))
     result: dict[str, Any] = {
+        "symbols": arguments.model or "two-sided geometric",
         "images": arguments.images,
         "shape": list(shape),
         "repeats": arguments.repeats,
@@ -197,8 +219,9 @@ def _rates(images: int, taken: list[float]) -> dict[str, float]:
 def main() -> None:
     """Parses the command line, measures, prints a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="", help="code what this zoo model (or artifact's folder) sends of its data")
     parser.add_argument("--images", type=int, default=2000, help="images a repeat")
-    parser.add_argument("--shape", type=int, nargs=3, default=(8, 8, 12), help="latent: height, width, channels")
+    parser.add_argument("--shape", type=int, nargs=3, default=(8, 8, 12), help="of drawn latents: h, w, c")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", default="", help="write the result to this file")
