@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     c.seed = 0  # initial weights, data order, noise and augmentation all follow from it
     c.parallel = "jit"  # "jit": sharded over a one-axis data mesh; "pmap": the same step under jax.pmap
     c.compute_dtype = "float32"  # of activations: "float32" or "bfloat16"; parameters and rate stay float32
-    c.init_from = ""  # checkpoint folder whose parameters start this run (fine-tuning along lam); "" = fresh
+    c.init_from = ""  # whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh
 
     c.dataset = ConfigDict()
     c.dataset.name = "cifar10"  # a TFDS name ("cifar10", "imagenette/160px-v2"), "folder:DIR", "bundled:fashion_mnist"

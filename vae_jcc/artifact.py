@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 ZOO = Path(__file__).parent / "zoo"
 
-_CONFIG, _MODEL, _TABLES, _WEIGHTS = "config.json", "model.json", "tables.vjct", "weights.safetensors"
+MODEL_FILE = "model.json"  # by which a folder is known to be a model
+_CONFIG, _TABLES, _WEIGHTS = "config.json", "tables.vjct", "weights.safetensors"
 # Rounding these would change the symbols, and with them what the bytes mean.
 _EXACT_PARTS = ("encoder", "prior")
 
@@ -90,7 +91,7 @@ class Artifact:
             ArtifactError: there is no such model, or it is of a newer format, incomplete, damaged or altered.
         """
         folder = resolve(name)
-        model = _read_json(folder / _MODEL)
+        model = _read_json(folder / MODEL_FILE)
         if model.get("format") != FORMAT_VERSION:
             raise ArtifactError(
                 f"{folder} has model format {model.get('format')}; this version reads {FORMAT_VERSION}: update vae_jcc."
@@ -105,7 +106,7 @@ class Artifact:
             raise ArtifactError(f"{folder} is incomplete: {_TABLES} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
-                f"{folder}: {_MODEL} or {_CONFIG} is damaged ({error!r}): copy the model's folder again."
+                f"{folder}: {MODEL_FILE} or {_CONFIG} is damaged ({error!r}): copy the model's folder again."
             ) from error
         _check_geometry(artifact)
         if fingerprint != artifact.fingerprint:
@@ -162,7 +163,7 @@ class Artifact:
 
 def zoo_names() -> list[str]:
     """Returns the names of the models that ship with the package."""
-    return sorted(path.parent.name for path in ZOO.glob(f"*/{_MODEL}"))
+    return sorted(path.parent.name for path in ZOO.glob(f"*/{MODEL_FILE}"))
 
 
 def resolve(name: str | Path) -> Path:
@@ -174,12 +175,12 @@ def resolve(name: str | Path) -> Path:
     if str(name) in zoo_names():
         return ZOO / str(name)
     folder = Path(name)
-    if (folder / _MODEL).is_file():
+    if (folder / MODEL_FILE).is_file():
         return folder
-    if (folder / "artifact" / _MODEL).is_file():
+    if (folder / "artifact" / MODEL_FILE).is_file():
         raise ArtifactError(f"{folder} is a run's workdir: its model is {folder / 'artifact'}.")
     if folder.is_dir():
-        raise ArtifactError(f"{folder} is no model: it has no {_MODEL}. Training writes one to WORKDIR/artifact.")
+        raise ArtifactError(f"{folder} is no model: it has no {MODEL_FILE}. Training writes one to WORKDIR/artifact.")
     known = ", ".join(zoo_names()) or "no models"
     raise ArtifactError(f"No model {str(name)!r}: there is no such folder, and the package ships {known}.")
 
@@ -274,13 +275,13 @@ def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
         ArtifactError: there is no model, or it is damaged.
     """
     artifact = replace(Artifact.load(path), evaluation=dict(evaluation))
-    write_file(artifact.folder / _MODEL, _to_json(artifact))
+    write_file(artifact.folder / MODEL_FILE, _to_json(artifact))
 
 
 def _write(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
     with replace_folder(artifact.folder) as folder:
         (folder / _CONFIG).write_text(json.dumps(artifact.settings, indent=1) + "\n")
-        (folder / _MODEL).write_bytes(_to_json(artifact))
+        (folder / MODEL_FILE).write_bytes(_to_json(artifact))
         artifact.tables.save(folder / _TABLES)
         write_parts(folder / _WEIGHTS, parts)
 

@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from vae_jcc.artifact import MODEL_FILE, Artifact, zoo_names
 from vae_jcc.state import TrainState
 
 # What a resumed run must share with the one that it continues, or its result would be neither's.
@@ -88,6 +89,23 @@ def load_variables(path: Path) -> Any:
         FileNotFoundError: there is no such folder.
     """
     if not path.is_dir():
-        raise FileNotFoundError(f"No checkpoint folder {path}: init_from wants a run's workdir/best folder.")
+        raise FileNotFoundError(f"No checkpoint folder {path}: a run keeps its best variables in WORKDIR/best.")
     with ocp.StandardCheckpointer() as checkpointer:
         return jax.tree.map(jax.device_get, checkpointer.restore(path.absolute()))
+
+
+def load_start(name: str) -> Any:
+    """Returns the variables {"params", "batch_stats"} that `config.init_from` names.
+
+    Args:
+        name: a run's WORKDIR/best, an artifact's folder, or a name in the zoo.
+
+    Raises:
+        FileNotFoundError: it is none of these.
+        ArtifactError: the artifact is damaged.
+    """
+    if name not in zoo_names() and not (Path(name) / MODEL_FILE).is_file():
+        return load_variables(Path(name))
+    artifact = Artifact.load(name)
+    parts = {part: artifact.variables(part) for part in artifact.parts}
+    return {kind: {part: tree[kind] for part, tree in parts.items()} for kind in ("params", "batch_stats")}

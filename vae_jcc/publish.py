@@ -120,8 +120,13 @@ def _result(
             "macs_per_pixel": macs / (image_shape[0] * image_shape[1]),
         },
         "receiver": {"params": count_parameters(params["classifier"])},
-        "points": [{"label": f"lam={config.loss.lam}", "seeds": [config.seed]} | {k: [ours[k]] for k in rates}],
+        "points": [{"label": _label(config), "seeds": [config.seed]} | {k: [ours[k]] for k in rates}],
     } | describe_run(shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]]))
+
+
+def _label(config: ConfigDict) -> str:
+    """Returns what sets a point of a curve apart: the weight of the rate, or the rate that the hinge aims at."""
+    return f"target={config.loss.hinge_target}" if config.loss.hinge_beta else f"lam={config.loss.lam}"
 
 
 def describe_run(command: str) -> dict[str, Any]:

@@ -41,24 +41,15 @@ def create_state(
         optimizer: from `make_optimizer`.
         seed: of the initial parameters.
         image_shape: (H, W, C) of training images.
-        start: variables {"params", "batch_stats"} of a trained model to start from, or None.
+        start: variables {"params", "batch_stats"} of a trained model to start from, or None. Parts that it lacks (a
+            decoder, say) start fresh; parts that this model lacks are left out.
 
     Raises:
         ValueError: `start` does not fit the model.
     """
-    variables = start
-    fresh = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-    if variables is None:
-        variables = fresh
-    else:
-        for (path, want), (_, got) in zip(
-            jax.tree_util.tree_leaves_with_path(fresh), jax.tree_util.tree_leaves_with_path(variables), strict=True
-        ):
-            if want.shape != got.shape:
-                raise ValueError(
-                    f"init_from holds {jax.tree_util.keystr(path)} of shape {got.shape}, this model wants "
-                    f"{want.shape}: use the config that the checkpoint was trained with."
-                )
+    variables = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+    if start is not None:
+        variables = _with_start(variables, start)
     params, batch_stats = variables["params"], variables["batch_stats"]
     # The averages start as copies: donated buffers must not be shared.
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
@@ -70,6 +61,24 @@ def create_state(
         ema_batch_stats=copy(batch_stats),
         opt_state=optimizer.init(params),
     )
+
+
+def _with_start(fresh: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    merged = {
+        kind: {part: start.get(kind, {}).get(part, tree) for part, tree in parts.items()}
+        for kind, parts in fresh.items()
+    }
+    want, got = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (fresh, merged)
+    )
+    for name in sorted(want.keys() | got.keys()):
+        if want.get(name) != got.get(name):
+            raise ValueError(
+                f"init_from holds {name} of shape {got.get(name)}, this model wants {want.get(name)}: use the config "
+                "that the start was trained with."
+            )
+    return merged
 
 
 def update_average(average: Any, new: Any, decay: float, step: jax.Array) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jcc import optim, steps
-from vae_jcc.checkpoint import Checkpoints, load_variables, save_variables
+from vae_jcc.checkpoint import Checkpoints, load_start, load_variables, save_variables
 from vae_jcc.data.pipeline import eval_batches, train_iterator
 from vae_jcc.data.sources import Source, open_source
 from vae_jcc.evaluate import evaluate_batches, input_settings, input_shape
@@ -71,7 +71,7 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
 
     model = build_model(config, info.num_classes, info.channels, devices.axis_name)
     optimizer = optim.make_optimizer(config, per_epoch, total)
-    start = load_variables(Path(config.init_from)) if config.init_from else None
+    start = load_start(config.init_from) if config.init_from else None
     state = devices.put_state(create_state(model, optimizer, config.seed, input_shape(config, train_source), start))
     step_at = _train_steps(config, devices, model, optimizer, per_epoch, total, info.num_classes)
     eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))

@@ -1,0 +1,59 @@
+"""Starting from a trained model: an artifact, a run's best variables; what does not fit is named."""
+
+import jax
+import numpy as np
+import pytest
+
+from vae_jcc import optim
+from vae_jcc.artifact import Artifact, ArtifactError
+from vae_jcc.checkpoint import load_start, save_variables
+from vae_jcc.models.joint import build_model
+from vae_jcc.state import create_state
+
+
+def start_from(config, start):
+    """The state at step 0 of the tiny fixture's model."""
+    model = build_model(config, 3, 3)
+    return create_state(model, optim.make_optimizer(config, 10, 100), 0, (16, 16, 3), start)
+
+
+@pytest.fixture
+def config(tiny_folder):
+    """The tiny model's configuration, open for changes."""
+    return Artifact.load(tiny_folder).config.copy_and_resolve_references().unlock()
+
+
+def test_an_artifact_and_a_checkpoint_start_a_run_alike(tiny_folder, config, tmp_path):
+    from_artifact = load_start(str(tiny_folder))
+    save_variables(tmp_path / "best", from_artifact)
+    first, second = (start_from(config, load_start(name)) for name in (str(tiny_folder), str(tmp_path / "best")))
+    jax.tree.map(np.testing.assert_array_equal, first.eval_variables, second.eval_variables)
+    kernel = Artifact.load(tiny_folder).variables("encoder")["params"]["stem"]["kernel"]
+    np.testing.assert_array_equal(first.params["encoder"]["stem"]["kernel"], kernel)
+
+
+def test_a_part_that_the_start_lacks_is_fresh_and_one_too_many_is_left_out(tiny_folder, config):
+    start = load_start(str(tiny_folder))
+    decoder = start["params"].pop("decoder")
+    with_fresh = start_from(config, start).params
+    assert with_fresh["decoder"].keys() == decoder.keys()
+    assert not np.array_equal(with_fresh["decoder"]["stem"]["kernel"], decoder["stem"]["kernel"])
+    config.model.decoder.mode = "off"
+    assert "decoder" not in start_from(config, load_start(str(tiny_folder))).params
+
+
+def test_another_network_is_refused_and_named(tiny_folder, config):
+    config.model.encoder.stem_features = 5
+    with pytest.raises(ValueError, match=r"init_from holds .*\['encoder'\].* of shape"):
+        start_from(config, load_start(str(tiny_folder)))
+    config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 2, 2),)
+    with pytest.raises(ValueError, match=r"stage0_block1.* of shape None"):
+        start_from(config, load_start(str(tiny_folder)))
+
+
+def test_what_is_no_model_is_named(tmp_path, tiny_copy):
+    with pytest.raises(FileNotFoundError, match="No checkpoint folder"):
+        load_start(str(tmp_path / "nothing"))
+    (tiny_copy / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactError):
+        load_start(str(tiny_copy))
