@@ -1,5 +1,6 @@
 """What training carries from step to step, and what a checkpoint holds of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -47,9 +48,11 @@ def create_state(
     Raises:
         ValueError: `start` does not fit the model.
     """
-    variables = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, *image_shape)))
-    if start is not None:
-        variables = _with_start(variables, start)
+
+    def init() -> dict[str, Any]:
+        return dict(jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, *image_shape))))
+
+    variables = init() if start is None else _with_start(init, start)
     params, batch_stats = variables["params"], variables["batch_stats"]
     # The averages start as copies: donated buffers must not be shared.
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
@@ -63,14 +66,18 @@ def create_state(
     )
 
 
-def _with_start(fresh: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any]) -> dict[str, Any]:
+    """Returns `start` with the parts that only the model has taken from `init()`, which runs only if there are any."""
+    wanted = jax.eval_shape(init)
+    lacking = wanted["params"].keys() - start["params"].keys()
+    fresh = init() if lacking else wanted
     merged = {
-        kind: {part: start.get(kind, {}).get(part, tree) for part, tree in parts.items()}
+        kind: {part: tree if part in lacking else start[kind].get(part, {}) for part, tree in parts.items()}
         for kind, parts in fresh.items()
     }
     want, got = (
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (fresh, merged)
+        for tree in (wanted, merged)
     )
     for name in sorted(want.keys() | got.keys()):
         if want.get(name) != got.get(name):
