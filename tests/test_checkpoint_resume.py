@@ -33,7 +33,7 @@ config.train.batch_size, config.eval.batch_size = 32, 64
 config.train.epochs, config.checkpoint.every_epochs, config.eval.every_epochs = 2.0, 0.375, 2.0
 for override in sys.argv[2:]:
     key, value = override.split("=")
-    config.update_from_flattened_dict({key: float(value)})
+    config.update_from_flattened_dict({key: value if key.endswith("mode") else float(value)})
 
 steps_of = train._train_steps
 def counted(*arguments):
@@ -125,5 +125,12 @@ def test_another_config_is_refused(tmp_path):
     process = start(tmp_path, "loss.lam=9.0")
     _, err = finish(process)
     assert process.returncode != 0 and "was made with another config (loss differ)" in err
+    # A decoder that is trained afterwards leaves the state alone; one that is trained along does not.
+    process = start(tmp_path, "model.decoder.mode=off")
+    out, err = finish(process)
+    assert process.returncode == 0 and not out and "Resumed from step 16" in err
+    process = start(tmp_path, "model.decoder.mode=joint")
+    _, err = finish(process)
+    assert process.returncode != 0 and "was made with another config (model differ)" in err
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {r["split"] for r in records} == {"train", "validation"}

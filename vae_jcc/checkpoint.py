@@ -15,6 +15,13 @@ from vae_jcc.state import TrainState
 _IDENTITY = ("seed", "model", "dataset", "augment", "quantizer", "entropy", "loss", "optim", "train", "init_from")
 
 
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what of a configuration decides the state; a decoder trained afterwards does not, and may be added."""
+    identity = {key: config[key] for key in _IDENTITY}
+    decoder = config["model"]["decoder"]
+    return identity | {"model": config["model"] | {"decoder": decoder if decoder["mode"] == "joint" else None}}
+
+
 class Checkpoints:
     """The checkpoints of one run, in `workdir`/checkpoints; saving goes on in the background."""
 
@@ -48,22 +55,18 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint was made with another configuration.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        got = self._manager.restore(
-            self.latest,
-            args=ocp.args.Composite(
-                config=ocp.args.JsonRestore(),
-                iterator=ocp.args.JsonRestore(),
-                state=ocp.args.StandardRestore(abstract),
-            ),
-        )
-        now, then = json.loads(config.to_json()), got["config"]
-        changed = [key for key in _IDENTITY if now[key] != then[key]]
+        # The configuration first: a state of another model would not even fit the tree that it is restored to.
+        then = self._manager.restore(self.latest, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+        was, now = _identity(then), _identity(json.loads(config.to_json()))
+        changed = [key for key in now if now[key] != was[key]]
         if changed:
             raise ValueError(
                 f"{self.folder} was made with another config ({', '.join(changed)} differ): "
                 "resume with the same config, or start in a new --workdir."
             )
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        args = ocp.args.Composite(iterator=ocp.args.JsonRestore(), state=ocp.args.StandardRestore(abstract))
+        got = self._manager.restore(self.latest, args=args)
         return got["state"], got["iterator"]
 
     def wait(self) -> None:
