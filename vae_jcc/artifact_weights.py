@@ -62,9 +62,10 @@ def digest(tensors: Tensors) -> str:
 
 def write_parts(path: Path, parts: Mapping[str, Tensors]) -> None:
     """Writes the tensors of all parts under "PART/..."."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}, path)
+    named = {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+    path.write_bytes(save(named))  # the library's own files are readable by their owner alone
 
 
 def read_part(path: Path, part: str, error: type[Exception]) -> Tensors:
