@@ -37,9 +37,14 @@ def test_other_data_or_another_network_under_the_same_name_is_refused():
 
 
 def test_command_line_writes_curve_and_plot(tmp_path, monkeypatch):
-    jpeg = {"system": "JPEG", "encoder": None, "points": [{"label": "q", "top1": [0.5], "bpp_file": [1.0]}]}
+    jpeg = {
+        "system": "JPEG",
+        "encoder": None,
+        "points": [{"label": "q", "seeds": [0], "top1": [0.5], "bpp_file": [1.0]}],
+    }
     theirs = {"system": "theirs", "rate": "bpp_published", "points": [{"top1": [0.6], "bpp_published": [0.3]}]}
-    for i, content in enumerate([[run(), jpeg], [run(seed=1)], [theirs]]):
+    again = jpeg | {"points": [jpeg["points"][0] | {"seeds": [1], "top1": [0.6]}]}
+    for i, content in enumerate([[run(), jpeg], [run(seed=1), again], [theirs]]):
         (tmp_path / f"{i}.json").write_text(json.dumps(content))
     files = [str(tmp_path / f"{i}.json") for i in range(3)]
     out = tmp_path / "out"
@@ -48,4 +53,5 @@ def test_command_line_writes_curve_and_plot(tmp_path, monkeypatch):
     written = json.loads((out / "result.json").read_text())
     assert [s["system"] for s in written] == ["vae_jcc/a", "JPEG"]
     assert written[0]["points"][0]["seeds"] == [0, 1]
+    assert written[1]["points"][0]["top1"] == [0.5, 0.6]
     assert (out / "rate_accuracy.png").read_bytes()[:4] == b"\x89PNG"
