@@ -26,7 +26,7 @@ LOG2_IMPOSSIBLE = -1e6  # base logit, in bits, of a slot that a channel does not
 
 
 def kernel_mask(first: bool) -> np.ndarray:
-    """Returns float32 [2, 3, 3, 1, 1]: 1 where a kernel may look. Plane 0 is the one before, plane 1 the current one."""
+    """Returns float32 [2, 3, 3, 1, 1]: 1 where a kernel may look, in the plane before (0) and its own (1)."""
     mask = np.ones((2, 3, 3, 1, 1), np.float32)
     mask[1, 1, 1 if first else 2 :] = 0.0
     mask[1, 2] = 0.0
