@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vae_jcc.coding import escape
 from vae_jcc.coding.coder import RANGE_CODER, make_coder
+from vae_jcc.coding.slots import SlotMap
 from vae_jcc.coding.tables import CodingTables
 
 
@@ -29,8 +29,7 @@ class LatentCodec:
         """
         self.tables = tables
         self._coder = make_coder(coder_id, tables.counts)
-        self._minima = np.array(tables.minima, np.int32)[:, None]
-        self._last_slots = np.array([len(c) - 1 for c in tables.counts], np.uint32)[:, None]
+        self._map = SlotMap(tables)
 
     @property
     def coder_id(self) -> int:
@@ -60,19 +59,12 @@ class LatentCodec:
         Raises:
             ValueError: wrong dtype or shape.
         """
-        symbols = np.asarray(symbols)
-        self._check(symbols)
-        batch, height, width, channels = symbols.shape
-        # Differences wrap around within 32 bits, so that one unsigned comparison finds both sides.
-        planes = symbols.transpose(0, 3, 1, 2).reshape(batch, channels, height * width)
-        offsets = (planes - self._minima).view(np.uint32)
-        slots = np.minimum(offsets, self._last_slots)
-        escaped = slots == self._last_slots
-        with_escapes = set(np.flatnonzero(escaped.any(axis=(1, 2))).tolist())
-        slots = slots.view(np.int32)
+        planes, slots, escaped = self._map.to_slots(self._map.checked(np.asarray(symbols)))
+        with_escapes = set(np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist())
+        flat = slots.reshape(*slots.shape[:2], slots.shape[2] * slots.shape[3])
         return [
-            self._coder.encode(s, self._fold(planes[b], escaped[b]) if b in with_escapes else None)
-            for b, s in enumerate(slots)
+            self._coder.encode(s, self._map.fold(planes[b], escaped[b]) if b in with_escapes else None)
+            for b, s in enumerate(flat)
         ]
 
     def decode_batch(self, payloads: Sequence[bytes], shape: tuple[int, int]) -> np.ndarray:
@@ -82,40 +74,11 @@ class LatentCodec:
             BitstreamError: no encoder can have written one of the payloads.
             ValueError: the shape is not two positive integers.
         """
-        height, width = shape
-        if height < 1 or width < 1:
-            raise ValueError(f"A latent grid of {height} x {width} holds nothing: check the sizes.")
+        height, width = self._map.checked_grid(shape)
         slots = np.empty((len(payloads), self.tables.channels, height * width), np.int32)
         excesses = {}
         for b, payload in enumerate(payloads):
             excess = self._coder.decode(payload, slots[b])
             if excess is not None:
                 excesses[b] = excess
-        planes = slots + self._minima
-        for b, excess in excesses.items():
-            planes[b] = self._unfold(planes[b], slots[b], excess)
-        grid = planes.reshape(len(payloads), self.tables.channels, height, width)
-        return np.ascontiguousarray(grid.transpose(0, 2, 3, 1))
-
-    def _check(self, symbols: np.ndarray) -> None:
-        if symbols.dtype != np.int32:
-            raise ValueError(f"Symbols have to be int32, not {symbols.dtype}.")
-        if symbols.ndim != 4 or symbols.shape[3] != self.tables.channels or 0 in symbols.shape[1:3]:
-            raise ValueError(
-                f"Symbols of shape {symbols.shape[1:]} do not fit tables of "
-                f"{self.tables.channels} channels: [h, w, {self.tables.channels}] is needed."
-            )
-
-    def _bounds(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        minima = np.array(self.tables.minima, np.int64)
-        return minima[rows], np.array(self.tables.maxima, np.int64)[rows]
-
-    def _fold(self, plane: np.ndarray, escaped: np.ndarray) -> np.ndarray:
-        """Returns the excesses of the escaped symbols of one image, in coding order."""
-        return escape.fold(plane[escaped], *self._bounds(np.nonzero(escaped)[0]))
-
-    def _unfold(self, plane: np.ndarray, slots: np.ndarray, excess: np.ndarray) -> np.ndarray:
-        """Returns one image's symbols with the escaped ones put in."""
-        escaped = slots == self._last_slots.view(np.int32)
-        plane[escaped] = escape.unfold(excess, *self._bounds(np.nonzero(escaped)[0]))
-        return plane
+        return self._map.to_symbols(slots.reshape(len(payloads), self.tables.channels, height, width), excesses)

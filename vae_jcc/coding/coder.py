@@ -17,6 +17,7 @@ import constriction
 import numpy as np
 
 from vae_jcc.coding import escape
+from vae_jcc.coding.batch_decoder import BatchDecoder
 from vae_jcc.coding.errors import BitstreamError
 
 RANGE_CODER = 0
@@ -24,6 +25,9 @@ KNOWN_CODERS = (RANGE_CODER,)
 
 _queue: Any = constriction.stream.queue
 _Categorical: Any = constriction.stream.model.Categorical
+_CLASSES = _Categorical(escape.CLASS_COUNTS - 1.0, perfect=False)
+_BITS = _Categorical(escape.BIT_COUNTS - 1.0, perfect=False)
+_BY_SYMBOL = _Categorical(perfect=False)
 
 # A call of the library costs about as much as coding 20 symbols. Below this many table entries a
 # plane, one call with a table per symbol is faster in both directions than one call per row.
@@ -60,9 +64,6 @@ class RangeCoder:
         """Prepares the library's models of rows, each integers [slots] that sum to 2**24."""
         self._rows = [np.asarray(row, np.float64) - 1.0 for row in rows]
         self._models = [_Categorical(row, perfect=False) for row in self._rows]
-        self._classes = _Categorical(escape.CLASS_COUNTS - 1.0, perfect=False)
-        self._bits = _Categorical(escape.BIT_COUNTS - 1.0, perfect=False)
-        self._by_symbol = _Categorical(perfect=False)
         self._last = np.array([[len(row) - 1] for row in rows], np.int32)
         self._longest = int(self._last.max()) + 1
         self._small: tuple[int, np.ndarray] | None = None
@@ -71,15 +72,11 @@ class RangeCoder:
         """Returns the message of slots, int32 [c, n], with excesses, int64 [escapes] or None."""
         encoder = _queue.RangeEncoder()
         if self._is_small(slots.shape[1]):
-            encoder.encode(slots.reshape(-1), self._by_symbol, self._table_per_symbol(slots.shape[1]))
+            encoder.encode(slots.reshape(-1), _BY_SYMBOL, self._table_per_symbol(slots.shape[1]))
         else:
             for plane, model in zip(slots, self._models, strict=True):
                 encoder.encode(plane, model)
-        if excess is not None and len(excess):
-            classes, bits = escape.to_classes_and_bits(excess)
-            encoder.encode(classes, self._classes)
-            encoder.encode(bits, self._bits)
-        return _shortest_message(encoder)
+        return _end_message(encoder, excess)
 
     def decode(self, message: bytes, out: np.ndarray) -> np.ndarray | None:
         """Fills `out`, contiguous int32 [c, n], with slots; returns the excesses (None: no escapes)."""
@@ -93,20 +90,20 @@ class RangeCoder:
         amount = out.shape[1]
         if self._is_small(amount):
             table = self._table_per_symbol(amount)
-            out[...] = decoder.decode(self._by_symbol, table).reshape(out.shape)
+            out[...] = decoder.decode(_BY_SYMBOL, table).reshape(out.shape)
         else:
             decode = decoder.decode
             np.concatenate([decode(model, amount) for model in self._models], out=out.reshape(-1))
         escaped = out == self._last
         if not escaped.any():
             return None
-        classes = decoder.decode(self._classes, int(np.count_nonzero(escaped)))
+        classes = decoder.decode(_CLASSES, int(np.count_nonzero(escaped)))
         excess = np.empty(len(classes), np.int64)
         # In pieces: bits take up to 32 integers an excess, and a forged payload can claim that many
         # for every symbol.
         for start in range(0, len(classes), _EXCESSES_AT_ONCE):
             piece = slice(start, start + _EXCESSES_AT_ONCE)
-            bits = decoder.decode(self._bits, int(classes[piece].sum(dtype=np.int64)))
+            bits = decoder.decode(_BITS, int(classes[piece].sum(dtype=np.int64)))
             excess[piece] = escape.from_classes_and_bits(classes[piece], bits)
         return excess
 
@@ -137,6 +134,41 @@ def make_coder(coder_id: int, rows: Sequence[np.ndarray]) -> EntropyCoder:
     if coder_id not in KNOWN_CODERS:
         raise BitstreamError(f"Entropy coder {coder_id} is not known to this version: update vae_jcc.")
     return RangeCoder(rows)
+
+
+def encode_with_counts(slots: np.ndarray, counts: np.ndarray, excess: np.ndarray | None) -> bytes:
+    """Returns the message of slots, int32 [n], each under counts of its own.
+
+    Args:
+        slots: in coding order.
+        counts: int64 [n, slots], each row sums to 2**24; slots without a count stand at the end of a row.
+        excess: of the escaped slots in coding order, int64, or None.
+    """
+    encoder = _queue.RangeEncoder()
+    encoder.encode(slots, _BY_SYMBOL, counts - 1.0)  # an absent slot's -1 cancels against the +1 of cdf
+    return _end_message(encoder, excess)
+
+
+def decode_excess(decoder: BatchDecoder, escapes: int) -> np.ndarray:
+    """Returns the excesses, int64 [escapes], that stand at the end of one message.
+
+    Raises:
+        BitstreamError: no encoder can have written the message.
+    """
+
+    def read(row: np.ndarray, number: int) -> np.ndarray:
+        return np.array([decoder.decode(row[None])[0] for _ in range(number)], np.int32)
+
+    classes = read(escape.CLASS_COUNTS, escapes)
+    return escape.from_classes_and_bits(classes, read(escape.BIT_COUNTS, int(classes.sum(dtype=np.int64))))
+
+
+def _end_message(encoder: Any, excess: np.ndarray | None) -> bytes:
+    if excess is not None and len(excess):
+        classes, bits = escape.to_classes_and_bits(excess)
+        encoder.encode(classes, _CLASSES)
+        encoder.encode(bits, _BITS)
+    return _shortest_message(encoder)
 
 
 def _guarded(decode: Callable[..., Any], *args: Any) -> Any:

@@ -1,0 +1,162 @@
+"""The context codec: exact whatever the batch, the order or the machinery, and as short as its distributions say."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vae_jcc.coding import BitstreamError, CodingTables
+from vae_jcc.coding.context_codec import ContextCodec
+from vae_jcc.coding.distribution import IMPOSSIBLE, counts_of
+from vae_jcc.coding.serial_context import SerialContext
+
+ROWS = (4, 3, 6)  # slots of each channel
+
+
+def make_context(seed=0, features=24, blocks=1, rows=ROWS, strength=30):
+    rng = np.random.default_rng(seed)
+    slots = max(rows)
+    widths = [1, *[features] * (1 + 2 * blocks), slots]
+    tensors = {
+        "base": np.where(
+            np.arange(slots) < np.array(rows)[:, None], rng.integers(-150, 0, (len(rows), slots)), IMPOSSIBLE
+        )
+    }
+    for i, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        tensors[f"kernel{i}"] = rng.integers(-strength, strength + 1, (2, 3, 3, d_in, d_out)).astype(np.int8)
+        tensors[f"bias{i}"] = rng.integers(-2000, 2000, d_out).astype(np.int32)
+    return tensors
+
+
+def make_tables(rows=ROWS):
+    return CodingTables.build([np.full(n - 1, 1 / n) for n in rows], [-(n // 2) for n in rows], [0.01] * len(rows))
+
+
+def make_codec(seed=0, rows=ROWS, **kwargs):
+    return ContextCodec(make_tables(rows), SerialContext(make_context(seed, rows=rows, **kwargs)))
+
+
+def draw(batch=5, height=4, width=6, seed=1, spread=2):
+    return np.random.default_rng(seed).integers(-spread, spread + 1, (batch, height, width, len(ROWS))).astype(np.int32)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 6), (7, 2)])
+@pytest.mark.parametrize("spread", [1, 40])  # 40: most symbols are escaped
+def test_round_trip_does_not_depend_on_the_batch(shape, spread):
+    codec, symbols = make_codec(), draw(20, *shape, spread=spread)
+    together = codec.encode_batch(symbols)
+    assert together == [codec.encode(image) for image in symbols]
+    assert np.array_equal(codec.decode_batch(together, shape), symbols)
+    for image, payload in zip(symbols[:4], together[:4], strict=True):
+        assert np.array_equal(codec.decode(payload, shape), image)
+
+
+def test_the_payload_is_as_long_as_the_distributions_say():
+    codec, symbols = make_codec(), draw(50, 8, 8)
+    ideal = codec.bits(symbols).sum(axis=(1, 2, 3))
+    real = np.array([8 * len(payload) for payload in codec.encode_batch(symbols)])
+    assert np.all(real >= ideal - 8) and np.all(real - ideal < 9)
+    assert np.mean(real - ideal) < 5
+
+
+def test_serial_decoding_asks_for_what_the_parallel_pass_computed():
+    for blocks in (0, 1, 2):
+        context = SerialContext(make_context(3, blocks=blocks))
+        planes = draw(3).transpose(0, 3, 1, 2)
+        expected, places = context.logits(planes), iter(np.ndindex(planes.shape[1:]))
+
+        def next_symbols(channel, logits, planes=planes, expected=expected, places=places):
+            place = next(places)
+            assert place[0] == channel and np.array_equal(logits, expected[:, *place])
+            return planes[:, *place]
+
+        context.decode(3, planes.shape[2:], next_symbols)
+        assert next(places, None) is None
+
+
+def test_the_network_is_the_trained_one_to_the_bit():
+    import jax
+    import jax.numpy as jnp
+
+    from vae_jcc.entropy import fixed_point
+    from vae_jcc.entropy.context import ContextModel
+    from vae_jcc.entropy.export import to_integers
+
+    model = ContextModel(channels=3, slots=5, blocks=2)
+    planes = draw(4).transpose(0, 3, 1, 2)
+    values = jnp.asarray(planes.transpose(0, 2, 3, 1), jnp.float32)
+    rng = np.random.default_rng(0)
+    params = model.init(jax.random.key(0), values)["params"]
+    params = jax.tree.map(lambda x: x + jnp.asarray(rng.normal(0, 0.2, x.shape), jnp.float32), params)
+    trained = model.apply({"params": params}, values, True)
+    integers = SerialContext(to_integers(params)).logits(planes)
+    assert np.array_equal(np.moveaxis(integers, 1, 3), np.asarray(trained * 2**fixed_point.LOGIT_BITS).astype(int))
+
+
+def test_counts_sum_and_follow_the_logits():
+    rng = np.random.default_rng(0)
+    logits = rng.integers(-400, 400, (2000, 7)).astype(np.int32)
+    logits[:, 5:] = np.where(rng.random((2000, 1)) < 0.5, IMPOSSIBLE, logits[:, 5:])
+    logits[0] = [2**20, *[-(2**20)] * 6]
+    counts = counts_of(logits)
+    present = logits > IMPOSSIBLE // 2
+    assert np.all(counts.sum(axis=1) == 2**24) and np.all((counts >= 1) == present) and counts.max() < 2**24
+    expected = np.where(present, 2.0 ** ((logits - logits.max(1, keepdims=True)) / 32), 0)
+    np.testing.assert_allclose(counts / 2**24, expected / expected.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_golden_bytes():
+    symbols = (np.arange(3 * 2 * 3).reshape(1, 3, 2, 3) * 7 % 5 - 2).astype(np.int32)
+    symbols[0, 1, 1, 2] = 1000
+    assert make_codec(seed=7).encode_batch(symbols)[0].hex() == GOLDEN
+
+
+def test_altered_payloads_are_refused_or_decode_to_something_else():
+    codec, symbols = make_codec(), draw(1, 8, 8)
+    payload = codec.encode_batch(symbols)[0]
+    for bit in range(0, 8 * len(payload), 5):
+        altered = bytearray(payload)
+        altered[bit // 8] ^= 1 << bit % 8
+        try:
+            assert not np.array_equal(codec.decode(bytes(altered), (8, 8)), symbols[0])
+        except BitstreamError:
+            pass
+    with pytest.raises(BitstreamError, match="zero byte"):
+        codec.decode(payload + b"\0", (8, 8))
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(ValueError, match="slots a channel"):
+        ContextCodec(make_tables((4, 3, 5)), SerialContext(make_context()))
+    with pytest.raises(ValueError, match="exact"):
+        SerialContext(make_context(features=600, strength=127))
+    tensors = make_context()
+    del tensors["kernel3"]
+    with pytest.raises(ValueError, match="residual block"):
+        SerialContext(tensors)
+    with pytest.raises(ValueError, match="int32"):
+        make_codec().encode_batch(draw().astype(np.int64))
+    with pytest.raises(ValueError, match="holds nothing"):
+        make_codec().decode(b"", (0, 2))
+
+
+def test_coding_needs_no_jax():
+    code = "import sys; sys.modules['jax'] = None\nfrom vae_jcc.coding.context_codec import ContextCodec; print('ok')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "ok\n"
+
+
+def test_excesses_are_decoded_one_message_at_a_time():
+    from vae_jcc.coding.batch_decoder import BatchDecoder
+    from vae_jcc.coding.coder import decode_excess, encode_with_counts
+
+    counts = np.array([[2**23, 2**23]])
+    excess = np.array([0, 5, 2**33 - 3], np.int64)
+    messages = [encode_with_counts(np.array([0, 1, 1, 1], np.int32), np.repeat(counts, 4, 0), excess), b"\x80"]
+    decoder = BatchDecoder(messages)
+    first = [decoder.decode(counts).tolist() for _ in range(4)]
+    assert first[0] == [0, 1] and [f[0] for f in first] == [0, 1, 1, 1]
+    assert np.array_equal(decode_excess(decoder.alone(0), 3), excess)
+
+
+GOLDEN = "3af9dd0fee28afb95a2aa39df392d97904bfa7fff5be3e8bf3feb7"
