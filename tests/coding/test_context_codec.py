@@ -2,39 +2,57 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from vae_jcc.coding import BitstreamError, CodingTables
+from vae_jcc.coding.batch_decoder import BatchDecoder
+from vae_jcc.coding.coder import SeparateDecoder, encode_with_counts
 from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.distribution import IMPOSSIBLE, counts_of
+from vae_jcc.coding.parallel_context import ParallelContext
 from vae_jcc.coding.serial_context import SerialContext
 
 ROWS = (4, 3, 6)  # slots of each channel
 
 
-def make_context(seed=0, features=24, blocks=1, rows=ROWS, strength=30):
+def make_base(rng, rows):
+    present = np.arange(max(rows)) < np.array(rows)[:, None]
+    return np.where(present, rng.integers(-150, 0, (len(rows), max(rows))), IMPOSSIBLE).astype(np.int32)
+
+
+def make_serial(seed=0, rows=ROWS, features=24, blocks=1, strength=30):
     rng = np.random.default_rng(seed)
-    slots = max(rows)
-    widths = [1, *[features] * (1 + 2 * blocks), slots]
-    tensors = {
-        "base": np.where(
-            np.arange(slots) < np.array(rows)[:, None], rng.integers(-150, 0, (len(rows), slots)), IMPOSSIBLE
-        )
-    }
+    widths = [1, *[features] * (1 + 2 * blocks), max(rows)]
+    tensors = {"base": make_base(rng, rows)}
     for i, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         tensors[f"kernel{i}"] = rng.integers(-strength, strength + 1, (2, 3, 3, d_in, d_out)).astype(np.int8)
         tensors[f"bias{i}"] = rng.integers(-2000, 2000, d_out).astype(np.int32)
-    return tensors
+    return SerialContext(tensors)
+
+
+def make_parallel(seed=0, rows=ROWS, features=24, strength=30):
+    rng = np.random.default_rng(seed)
+    groups = np.arange(len(rows)) * 2 // len(rows)
+    tensors = {"base": make_base(rng, rows), "groups": groups.astype(np.int32)}
+    for p in range(1, 4):
+        out = int(np.sum(groups == p // 2)) * max(rows)
+        shapes = [(5, 5, len(rows), features), (features, features), (features, out)]
+        for i, shape in enumerate(shapes):
+            tensors[f"kernel{p}_{i}"] = rng.integers(-strength, strength + 1, shape).astype(np.int8)
+            tensors[f"bias{p}_{i}"] = rng.integers(-2000, 2000, shape[-1]).astype(np.int32)
+    return ParallelContext(tensors)
 
 
 def make_tables(rows=ROWS):
     return CodingTables.build([np.full(n - 1, 1 / n) for n in rows], [-(n // 2) for n in rows], [0.01] * len(rows))
 
 
-def make_codec(seed=0, rows=ROWS, **kwargs):
-    return ContextCodec(make_tables(rows), SerialContext(make_context(seed, rows=rows, **kwargs)))
+@pytest.fixture(params=[make_serial, make_parallel])
+def codec(request):
+    return ContextCodec(make_tables(), request.param())
 
 
 def draw(batch=5, height=4, width=6, seed=1, spread=2):
@@ -43,8 +61,8 @@ def draw(batch=5, height=4, width=6, seed=1, spread=2):
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 6), (7, 2)])
 @pytest.mark.parametrize("spread", [1, 40])  # 40: most symbols are escaped
-def test_round_trip_does_not_depend_on_the_batch(shape, spread):
-    codec, symbols = make_codec(), draw(20, *shape, spread=spread)
+def test_round_trip_does_not_depend_on_the_batch(codec, shape, spread):
+    symbols = draw(20, *shape, spread=spread)
     together = codec.encode_batch(symbols)
     assert together == [codec.encode(image) for image in symbols]
     assert np.array_equal(codec.decode_batch(together, shape), symbols)
@@ -52,27 +70,29 @@ def test_round_trip_does_not_depend_on_the_batch(shape, spread):
         assert np.array_equal(codec.decode(payload, shape), image)
 
 
-def test_the_payload_is_as_long_as_the_distributions_say():
-    codec, symbols = make_codec(), draw(50, 8, 8)
+def test_the_payload_is_as_long_as_the_distributions_say(codec):
+    symbols = draw(50, 8, 8)
     ideal = codec.bits(symbols).sum(axis=(1, 2, 3))
     real = np.array([8 * len(payload) for payload in codec.encode_batch(symbols)])
     assert np.all(real >= ideal - 8) and np.all(real - ideal < 9)
     assert np.mean(real - ideal) < 5
 
 
-def test_serial_decoding_asks_for_what_the_parallel_pass_computed():
-    for blocks in (0, 1, 2):
-        context = SerialContext(make_context(3, blocks=blocks))
-        planes = draw(3).transpose(0, 3, 1, 2)
-        expected, places = context.logits(planes), iter(np.ndindex(planes.shape[1:]))
+@pytest.mark.parametrize("make", [*(partial(make_serial, blocks=n) for n in (0, 1, 2)), make_parallel])
+def test_decoding_asks_for_what_the_parallel_pass_computed(make):
+    context, planes = make(), draw(3).transpose(0, 3, 1, 2)
+    order = context.order(planes.shape[2:])
+    expected = context.logits(planes).reshape(3, len(order), -1)[:, order].transpose(1, 0, 2)
+    known, seen = planes.reshape(3, -1)[:, order].T, []
 
-        def next_symbols(channel, logits, planes=planes, expected=expected, places=places):
-            place = next(places)
-            assert place[0] == channel and np.array_equal(logits, expected[:, *place])
-            return planes[:, *place]
+    def read(logits):
+        start = sum(map(len, seen))
+        seen.append(logits)
+        return known[start : start + len(logits)]
 
-        context.decode(3, planes.shape[2:], next_symbols)
-        assert next(places, None) is None
+    context.decode(3, planes.shape[2:], read)
+    assert np.array_equal(np.concatenate(seen), expected)
+    assert np.array_equal(np.sort(order), np.arange(len(order)))
 
 
 def test_the_network_is_the_trained_one_to_the_bit():
@@ -106,14 +126,21 @@ def test_counts_sum_and_follow_the_logits():
     np.testing.assert_allclose(counts / 2**24, expected / expected.sum(1, keepdims=True), atol=1e-5)
 
 
-def test_golden_bytes():
+@pytest.mark.parametrize(
+    ("make", "golden"),
+    [
+        (make_serial, "3af9dd0fee28afb95a2aa39df392d97904bfa7fff5be3e8bf3feb7"),
+        (make_parallel, "6031894120db5d5b41ec6d"),
+    ],
+)
+def test_golden_bytes(make, golden):
     symbols = (np.arange(3 * 2 * 3).reshape(1, 3, 2, 3) * 7 % 5 - 2).astype(np.int32)
     symbols[0, 1, 1, 2] = 1000
-    assert make_codec(seed=7).encode_batch(symbols)[0].hex() == GOLDEN
+    assert ContextCodec(make_tables(), make(7)).encode_batch(symbols)[0].hex() == golden
 
 
-def test_altered_payloads_are_refused_or_decode_to_something_else():
-    codec, symbols = make_codec(), draw(1, 8, 8)
+def test_altered_payloads_are_refused_or_decode_to_something_else(codec):
+    symbols = draw(1, 8, 8)
     payload = codec.encode_batch(symbols)[0]
     for bit in range(0, 8 * len(payload), 5):
         altered = bytearray(payload)
@@ -128,17 +155,17 @@ def test_altered_payloads_are_refused_or_decode_to_something_else():
 
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="slots a channel"):
-        ContextCodec(make_tables((4, 3, 5)), SerialContext(make_context()))
+        ContextCodec(make_tables((4, 3, 5)), make_serial())
     with pytest.raises(ValueError, match="exact"):
-        SerialContext(make_context(features=600, strength=127))
-    tensors = make_context()
-    del tensors["kernel3"]
+        make_serial(features=600, strength=127)
     with pytest.raises(ValueError, match="residual block"):
-        SerialContext(tensors)
+        SerialContext({"base": np.zeros((3, 4), np.int32)})
+    with pytest.raises(ValueError, match="Pass 1"):
+        ParallelContext({"base": np.zeros((3, 4), np.int32), "groups": np.zeros(3, np.int32)})
     with pytest.raises(ValueError, match="int32"):
-        make_codec().encode_batch(draw().astype(np.int64))
+        ContextCodec(make_tables(), make_serial()).encode_batch(draw().astype(np.int64))
     with pytest.raises(ValueError, match="holds nothing"):
-        make_codec().decode(b"", (0, 2))
+        ContextCodec(make_tables(), make_serial()).decode(b"", (0, 2))
 
 
 def test_coding_needs_no_jax():
@@ -146,17 +173,12 @@ def test_coding_needs_no_jax():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "ok\n"
 
 
-def test_excesses_are_decoded_one_message_at_a_time():
-    from vae_jcc.coding.batch_decoder import BatchDecoder
-    from vae_jcc.coding.coder import decode_excess, encode_with_counts
-
-    counts = np.array([[2**23, 2**23]])
+@pytest.mark.parametrize("decoder", [BatchDecoder, SeparateDecoder])
+def test_excesses_are_decoded_one_message_at_a_time(decoder):
+    counts = np.full((4, 2, 2), 2**23)
     excess = np.array([0, 5, 2**33 - 3], np.int64)
-    messages = [encode_with_counts(np.array([0, 1, 1, 1], np.int32), np.repeat(counts, 4, 0), excess), b"\x80"]
-    decoder = BatchDecoder(messages)
-    first = [decoder.decode(counts).tolist() for _ in range(4)]
-    assert first[0] == [0, 1] and [f[0] for f in first] == [0, 1, 1, 1]
-    assert np.array_equal(decode_excess(decoder.alone(0), 3), excess)
-
-
-GOLDEN = "3af9dd0fee28afb95a2aa39df392d97904bfa7fff5be3e8bf3feb7"
+    messages = [encode_with_counts(np.array([0, 1, 1, 1], np.int32), counts[:, 0], excess), b"\x80"]
+    both = decoder(messages)
+    slots = both.decode(counts)
+    assert slots[:, 0].tolist() == [0, 1, 1, 1] and slots[:, 1].tolist() == [1, 0, 0, 0]
+    assert np.array_equal(both.decode_excess(0, 3), excess)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vae_jcc.coding import escape
 from vae_jcc.coding.errors import BitstreamError
 from vae_jcc.coding.tables import PRECISION
 
@@ -17,7 +18,7 @@ _LOW = np.uint64(2**32)
 
 
 class BatchDecoder:
-    """Decodes one symbol of each of B messages at a time."""
+    """Decodes B messages, one symbol of each at a time."""
 
     def __init__(self, messages: Sequence[bytes]) -> None:
         """Reads the messages as if zeros followed each.
@@ -38,7 +39,29 @@ class BatchDecoder:
         self._images = np.arange(len(messages))
 
     def decode(self, counts: np.ndarray) -> np.ndarray:
-        """Returns the next slot of each message, int64 [B], under counts int64 [B or 1, slots] that sum to 2**24.
+        """Returns the next n slots of each message, int32 [n, B], under counts int64 [n, B, slots] that sum to 2**24.
+
+        Raises:
+            BitstreamError: no encoder can have written one of the messages.
+        """
+        return np.stack([self._step(place) for place in counts]).astype(np.int32)
+
+    def decode_excess(self, image: int, escapes: int) -> np.ndarray:
+        """Returns the excesses, int64 [escapes], at the end of one message; nothing can be read from it after that.
+
+        Raises:
+            BitstreamError: no encoder can have written the message.
+        """
+        alone = self._alone(image)
+
+        def read(row: np.ndarray, number: int) -> np.ndarray:
+            return np.array([alone._step(row[None])[0] for _ in range(number)], np.int32)
+
+        classes = read(escape.CLASS_COUNTS, escapes)
+        return escape.from_classes_and_bits(classes, read(escape.BIT_COUNTS, int(classes.sum(dtype=np.int64))))
+
+    def _step(self, counts: np.ndarray) -> np.ndarray:
+        """Returns the next slot of each message, int64 [B], under counts int64 [B, slots].
 
         Raises:
             BitstreamError: no encoder can have written one of the messages.
@@ -49,9 +72,8 @@ class BatchDecoder:
         if quantile.max() >= 2**PRECISION:
             raise BitstreamError("The payload is altered: it is no message of these tables.")
         slots = np.count_nonzero(ends <= quantile[:, None], axis=-1)
-        rows = self._images if len(ends) > 1 else 0
-        count = counts[rows, slots]
-        self._point -= scale * (ends[rows, slots] - count).astype(np.uint64)
+        count = counts[self._images, slots]
+        self._point -= scale * (ends[self._images, slots] - count).astype(np.uint64)
         self._range = scale * count.astype(np.uint64)
         short = np.flatnonzero(self._range < _LOW)
         if short.size:
@@ -60,8 +82,7 @@ class BatchDecoder:
             self._next[short] = np.minimum(self._next[short] + 1, self._words.shape[1] - 1)
         return slots
 
-    def alone(self, image: int) -> "BatchDecoder":
-        """Returns a decoder of one message, from where it is; this one must not be used for that message any more."""
+    def _alone(self, image: int) -> "BatchDecoder":
         single = object.__new__(BatchDecoder)
         for name in ("_words", "_next", "_point", "_range"):
             setattr(single, name, getattr(self, name)[image : image + 1].copy())

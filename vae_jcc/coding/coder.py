@@ -17,7 +17,6 @@ import constriction
 import numpy as np
 
 from vae_jcc.coding import escape
-from vae_jcc.coding.batch_decoder import BatchDecoder
 from vae_jcc.coding.errors import BitstreamError
 
 RANGE_CODER = 0
@@ -80,13 +79,9 @@ class RangeCoder:
 
     def decode(self, message: bytes, out: np.ndarray) -> np.ndarray | None:
         """Fills `out`, contiguous int32 [c, n], with slots; returns the excesses (None: no escapes)."""
-        if message[-1:] == b"\0":
-            raise BitstreamError("The payload is altered: it ends in a zero byte that means nothing.")
-        return _guarded(self._decode, message, out)
+        return _guarded(self._decode, _open_message(message), out)
 
-    def _decode(self, message: bytes, out: np.ndarray) -> np.ndarray | None:
-        padded = message + b"\0" * (-len(message) % 4)
-        decoder = _queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+    def _decode(self, decoder: Any, out: np.ndarray) -> np.ndarray | None:
         amount = out.shape[1]
         if self._is_small(amount):
             table = self._table_per_symbol(amount)
@@ -97,15 +92,7 @@ class RangeCoder:
         escaped = out == self._last
         if not escaped.any():
             return None
-        classes = decoder.decode(_CLASSES, int(np.count_nonzero(escaped)))
-        excess = np.empty(len(classes), np.int64)
-        # In pieces: bits take up to 32 integers an excess, and a forged payload can claim that many
-        # for every symbol.
-        for start in range(0, len(classes), _EXCESSES_AT_ONCE):
-            piece = slice(start, start + _EXCESSES_AT_ONCE)
-            bits = decoder.decode(_BITS, int(classes[piece].sum(dtype=np.int64)))
-            excess[piece] = escape.from_classes_and_bits(classes[piece], bits)
-        return excess
+        return _read_excess(decoder, int(np.count_nonzero(escaped)))
 
     def _is_small(self, amount: int) -> bool:
         return amount * self._longest <= _SMALL_PLANE_ENTRIES
@@ -149,18 +136,54 @@ def encode_with_counts(slots: np.ndarray, counts: np.ndarray, excess: np.ndarray
     return _end_message(encoder, excess)
 
 
-def decode_excess(decoder: BatchDecoder, escapes: int) -> np.ndarray:
-    """Returns the excesses, int64 [escapes], that stand at the end of one message.
+class SeparateDecoder:
+    """Decodes B messages, many symbols of each at a time: `BatchDecoder` for models that know many counts at once."""
 
-    Raises:
-        BitstreamError: no encoder can have written the message.
-    """
+    def __init__(self, messages: Sequence[bytes]) -> None:
+        """Reads the messages as if zeros followed each.
 
-    def read(row: np.ndarray, number: int) -> np.ndarray:
-        return np.array([decoder.decode(row[None])[0] for _ in range(number)], np.int32)
+        Raises:
+            BitstreamError: a message ends in a zero byte, which no encoder writes.
+        """
+        self._decoders = [_open_message(message) for message in messages]
 
-    classes = read(escape.CLASS_COUNTS, escapes)
-    return escape.from_classes_and_bits(classes, read(escape.BIT_COUNTS, int(classes.sum(dtype=np.int64))))
+    def decode(self, counts: np.ndarray) -> np.ndarray:
+        """Returns the next n slots of each message, int32 [n, B], under counts int64 [n, B, slots] that sum to 2**24.
+
+        Raises:
+            BitstreamError: no encoder can have written one of the messages.
+        """
+        tables = np.ascontiguousarray(counts.transpose(1, 0, 2) - 1.0)
+        return np.stack(
+            [_guarded(d.decode, _BY_SYMBOL, t) for d, t in zip(self._decoders, tables, strict=True)], axis=1
+        )
+
+    def decode_excess(self, image: int, escapes: int) -> np.ndarray:
+        """Returns the excesses, int64 [escapes], at the end of one message.
+
+        Raises:
+            BitstreamError: no encoder can have written the message.
+        """
+        return _guarded(_read_excess, self._decoders[image], escapes)
+
+
+def _open_message(message: bytes) -> Any:
+    if message[-1:] == b"\0":
+        raise BitstreamError("The payload is altered: it ends in a zero byte that means nothing.")
+    padded = message + b"\0" * (-len(message) % 4)
+    return _queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+
+
+def _read_excess(decoder: Any, escapes: int) -> np.ndarray:
+    classes = decoder.decode(_CLASSES, escapes)
+    excess = np.empty(len(classes), np.int64)
+    # In pieces: bits take up to 32 integers an excess, and a forged payload can claim that many
+    # for every symbol.
+    for start in range(0, len(classes), _EXCESSES_AT_ONCE):
+        piece = slice(start, start + _EXCESSES_AT_ONCE)
+        bits = decoder.decode(_BITS, int(classes[piece].sum(dtype=np.int64)))
+        excess[piece] = escape.from_classes_and_bits(classes[piece], bits)
+    return excess
 
 
 def _end_message(encoder: Any, excess: np.ndarray | None) -> bytes:

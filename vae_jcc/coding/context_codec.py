@@ -13,11 +13,15 @@ import numpy as np
 
 from vae_jcc.coding import escape
 from vae_jcc.coding.batch_decoder import BatchDecoder
-from vae_jcc.coding.coder import RANGE_CODER, decode_excess, encode_with_counts
+from vae_jcc.coding.coder import RANGE_CODER, SeparateDecoder, encode_with_counts
 from vae_jcc.coding.distribution import counts_of
-from vae_jcc.coding.serial_context import SerialContext, has_slots
+from vae_jcc.coding.integer_layers import count_slots
+from vae_jcc.coding.parallel_context import ParallelContext
+from vae_jcc.coding.serial_context import SerialContext
 from vae_jcc.coding.slots import SlotMap
 from vae_jcc.coding.tables import PRECISION, CodingTables
+
+Context = SerialContext | ParallelContext
 
 _IMAGES_AT_ONCE = 16  # encoding: so many images' columns stay in the processor's cache
 _DECODED_AT_ONCE = 256
@@ -28,13 +32,13 @@ class ContextCodec:
 
     coder_id = RANGE_CODER
 
-    def __init__(self, tables: CodingTables, context: SerialContext) -> None:
+    def __init__(self, tables: CodingTables, context: Context) -> None:
         """Joins tables (whose counts are not used) and a context model.
 
         Raises:
             ValueError: the context model's slots are not those of the tables.
         """
-        slots = has_slots(context.base)
+        slots = count_slots(context.base)
         if slots.tolist() != [len(row) for row in tables.counts]:
             raise ValueError(f"The context model has {slots.tolist()} slots a channel; the tables have other rows.")
         self.tables = tables
@@ -68,9 +72,11 @@ class ContextCodec:
         for part in self._parts(symbols):
             planes, slots, escaped = self._map.to_slots(part)
             counts = self._counts(planes, escaped)
+            order = self._context.order(part.shape[1:3])
             for b in range(len(part)):
                 excess = self._map.fold(planes[b], escaped[b]) if escaped[b].any() else None
-                payloads.append(encode_with_counts(slots[b].reshape(-1), _flat(counts[b]), excess))
+                ordered = counts[b].reshape(len(order), -1)[order]
+                payloads.append(encode_with_counts(slots[b].reshape(-1)[order], ordered, excess))
         return payloads
 
     def decode_batch(self, payloads: Sequence[bytes], shape: tuple[int, int]) -> np.ndarray:
@@ -114,26 +120,27 @@ class ContextCodec:
         return counts_of(self._context.logits(np.where(escaped, 0, planes)))
 
     def _decode(self, payloads: Sequence[bytes], height: int, width: int) -> np.ndarray:
-        batch = len(payloads)
-        decoder = BatchDecoder(payloads)
-        slots = np.empty((batch, self.tables.channels, height * width), np.int32)
-        places = iter(np.ndindex(self.tables.channels, height * width))
-        minima, last = self._map.minima, self._map.last_slots
+        batch, channels = len(payloads), self.tables.channels
+        decoder = (BatchDecoder if isinstance(self._context, SerialContext) else SeparateDecoder)(payloads)
+        order = self._context.order((height, width))
+        minima, last = (np.repeat(x, height * width)[order][:, None] for x in (self._map.minima, self._map.last_slots))
+        ordered = np.empty((len(order), batch), np.int32)
+        done = 0
 
-        def next_symbols(channel: int, logits: np.ndarray) -> np.ndarray:
-            found = decoder.decode(counts_of(logits)).astype(np.int32)
-            slots[:, *next(places)] = found
-            return np.where(found == last[channel], 0, found + minima[channel])
+        def read(logits: np.ndarray) -> np.ndarray:
+            nonlocal done
+            now = slice(done, done + len(logits))
+            ordered[now] = found = decoder.decode(counts_of(logits))
+            done = now.stop
+            return np.where(found == last[now], 0, found + minima[now])
 
-        self._context.decode(batch, (height, width), next_symbols)
-        grid = slots.reshape(batch, self.tables.channels, height, width)
-        escaped = grid == last[:, None, None]
+        self._context.decode(batch, (height, width), read)
+        slots = np.empty((batch, len(order)), np.int32)
+        slots[:, order] = ordered.T
+        planes = slots.reshape(batch, channels, height, width)
+        escaped = planes == self._map.last_slots[:, None, None]
         excesses = {
-            b: decode_excess(decoder.alone(b), int(np.count_nonzero(escaped[b])))
+            b: decoder.decode_excess(b, int(np.count_nonzero(escaped[b])))
             for b in np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist()
         }
-        return self._map.to_symbols(grid, excesses)
-
-
-def _flat(counts: np.ndarray) -> np.ndarray:
-    return counts.reshape(-1, counts.shape[-1])
+        return self._map.to_symbols(planes, excesses)

@@ -12,14 +12,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from vae_jcc.coding.distribution import IMPOSSIBLE
+from vae_jcc.coding import integer_layers as integer
 
-ACTIVATION_LIMIT = 255
-_ROUND, _SHIFT = np.float32(32), np.float32(1 / 64)  # a sum of products is 2**6 times as fine as an activation
-_LOGIT_SHIFT = np.float32(1 / 32)
-_LOGIT_LIMIT = 2**15
-_SYMBOL_STEPS, _SYMBOL_LIMIT = 16, 15  # an input is a symbol within +-15, in steps of 1/16
-_EXACT = 2**24
 _BEFORE = [(0, y, x) for y in range(3) for x in range(3)]  # (plane, row, column) of a kernel's taps
 _ABOVE = [(1, 0, x) for x in range(3)]
 
@@ -47,28 +41,32 @@ class SerialContext:
 
     def logits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns logits int32 [B, c, h, w, slots], steps of 1/32 bit, of symbols int32 [B, c, h, w] in one pass."""
-        x = self._inputs(symbols)[..., None]
+        x = self.inputs(symbols)[..., None]
         last = len(self._layers) - 1
         skip = x
         for i, layer in enumerate(self._layers):
             total = layer.whole(x)
             if i == last:
-                return _to_logits(total) + self.base[:, None, None]
+                return integer.to_logits(total) + self.base[:, None, None]
             if layer.residual:
-                total += skip * np.float32(64)
-            x = _activation(total)
+                total += skip * integer.SUMS_PER_STEP
+            x = integer.activation(total)
             if not i % 2:
                 skip = x
         raise AssertionError("unreachable")
 
-    def decode(self, batch: int, shape: tuple[int, int], next_symbols: Callable[[int, np.ndarray], np.ndarray]) -> None:
+    def order(self, shape: tuple[int, int]) -> np.ndarray:
+        """Returns the coding order of the places of a grid (h, w): indices int64 [c * h * w] into [c, h, w]."""
+        return np.arange(len(self.base) * shape[0] * shape[1])
+
+    def decode(self, batch: int, shape: tuple[int, int], read: Callable[[np.ndarray], np.ndarray]) -> None:
         """Walks through all places in coding order.
 
         Args:
             batch: number of images.
             shape: (h, w).
-            next_symbols: called with a channel and the logits int32 [B, slots] of a place; returns what stands there,
-                int32 [B], within the support.
+            read: called with the logits int32 [n, B, slots] of the next n places (here 1); returns the symbols that
+                stand there, int32 [n, B], 0 for escaped ones.
         """
         height, width = shape
         layers = self._layers
@@ -85,8 +83,8 @@ class SerialContext:
             for i in range(height):
                 for j in range(width):
                     logits = self._place(inputs, above, i, j)
-                    symbols = next_symbols(channel, logits + base)
-                    inputs[0][i + 1, j + 1, 0] = self._inputs(symbols)
+                    symbols = read((logits + base)[None])[0]
+                    inputs[0][i + 1, j + 1, 0] = self.inputs(symbols)
 
     def _place(self, inputs: list[np.ndarray], above: list[np.ndarray], i: int, j: int) -> np.ndarray:
         """Fills in the activations at one place and returns its logits int32 [B, slots] without the base."""
@@ -97,21 +95,20 @@ class SerialContext:
             total += layer.same_row @ _rows(inputs[k][i + 1, j : j + (1 if layer.first else 2)])
             total += above[k][i, j]
             if k == last:
-                return _to_logits(total).T
+                return integer.to_logits(total).T
             if layer.residual:
-                total += skip * np.float32(64)
-            x = _activation(total)
+                total += skip * integer.SUMS_PER_STEP
+            x = integer.activation(total)
             inputs[k + 1][i + 1, j + 1] = x
             if not k % 2:
                 skip = x
         raise AssertionError("unreachable")
 
-    def _inputs(self, symbols: np.ndarray) -> np.ndarray:
+    def inputs(self, symbols: np.ndarray) -> np.ndarray:
         """Returns what the network reads for symbols, float32 of the same shape."""
         if self._levels is not None:
             return self._levels[symbols].astype(np.float32)
-        limited = np.clip(symbols, -_SYMBOL_LIMIT, _SYMBOL_LIMIT)
-        return (limited * _SYMBOL_STEPS).astype(np.float32)
+        return integer.inputs(symbols)
 
 
 class _Layer:
@@ -126,11 +123,7 @@ class _Layer:
         # Rows as matrices [out, taps * in], for columns of a batch.
         self.row_above, self.same_row = self._matrix(_ABOVE).T.copy(), self._matrix(same).T.copy()
         self._whole = self._matrix(self._taps)
-        # The rounding and the input that skips a residual block count too.
-        largest = np.abs(self._whole).sum(axis=0).max() * ACTIVATION_LIMIT
-        largest += np.abs(self.bias).max() + 64 * ACTIVATION_LIMIT + 32
-        if largest >= _EXACT:
-            raise ValueError(f"A layer's sums reach {largest:.0f}; below {_EXACT} they are exact.")
+        integer.check_exact(self._whole, self.bias)
 
     def _matrix(self, taps: list[tuple[int, int, int]]) -> np.ndarray:
         return np.concatenate([self._kernel[tap] for tap in taps])
@@ -158,21 +151,3 @@ class _Layer:
 def _rows(block: np.ndarray) -> np.ndarray:
     """Returns [taps, features, B] as a matrix [taps * features, B]."""
     return block.reshape(-1, block.shape[-1])
-
-
-def _activation(total: np.ndarray) -> np.ndarray:
-    """Returns sums as activations: divided by 64, halves up, within 0..255."""
-    total += _ROUND
-    total *= _SHIFT
-    np.floor(total, out=total)
-    return np.clip(total, 0, ACTIVATION_LIMIT, out=total)
-
-
-def _to_logits(total: np.ndarray) -> np.ndarray:
-    """Returns sums as logits int32: divided by 32, rounded down."""
-    return np.clip(np.floor(total * _LOGIT_SHIFT), -_LOGIT_LIMIT, _LOGIT_LIMIT).astype(np.int32)
-
-
-def has_slots(base: np.ndarray) -> np.ndarray:
-    """Returns the number of slots of each channel, int64 [c], of base logits [c, slots]."""
-    return np.count_nonzero(base > IMPOSSIBLE // 2, axis=-1)
