@@ -26,6 +26,9 @@ def get_config() -> ConfigDict:
     c.dataset.note = ""  # stated beside every figure, e.g. "JPEG-75 copy"
     c.dataset.image_size = 0  # side in pixels to which training images are brought; 0 = as they come (one common size)
     c.dataset.margin = 0  # extra pixels around image_size that training batches keep, for random crops on the device
+    c.dataset.eval_margin = (
+        0  # the same in evaluation, where the centre is cut out: as much as margin is the paper's way
+    )
     c.dataset.on_corrupt = "raise"  # "raise": stop and name the file; "skip": leave it out and count it
     c.dataset.workers = 0  # decoding processes for data sets that do not fit into memory_limit; 0 = in this process
     c.dataset.memory_limit = 4 * 2**30  # bytes of decoded images that may stay in memory
@@ -44,11 +47,13 @@ def get_config() -> ConfigDict:
     c.model.encoder.stem_stride = 2  # its stride in pixels
     c.model.encoder.stem_pool = False  # max-pool 3x3, stride 2, after it (the paper's large-image encoders)
     c.model.encoder.stages = ((32, 2, 1), (48, 1, 2))  # (channels, residual blocks, stride of the first block) each
-    c.model.encoder.conv_bias = False  # biases in the blocks' convolutions (the paper's encoders have them)
+    c.model.encoder.conv_bias = False  # biases in the blocks' convolutions
+    c.model.encoder.as_published = False  # biases, shortcuts and last norm of the 2022 paper's code (models/encoder.py)
     c.model.encoder.latent_kernel = 1  # side of the last convolution's kernel; 0 = none: the last stage is the latent
     c.model.classifier = ConfigDict()
     c.model.classifier.stages = ((96, 2, 1), (192, 2, 2))  # as the encoder's, on the latent grid
     c.model.classifier.stem_kernel = 3
+    c.model.classifier.as_published = False  # as the encoder's
     c.model.decoder = ConfigDict()
     c.model.decoder.mode = "off"  # "off"; "joint": trained with the rest; "frozen": afterwards, encoder untouched
     c.model.decoder.features = 64
@@ -57,10 +62,14 @@ def get_config() -> ConfigDict:
     c.model.decoder.learning_rate = 1e-3  # of Adam, in the "frozen" training
 
     c.quantizer = ConfigDict()
-    c.quantizer.kind = "mixed"  # what the classifier sees: "noise", "mixed" (straight-through), "noise_then_hard"
+    c.quantizer.kind = "mixed"  # what the classifier sees: "noise", "mixed" (straight-through), "noise_then_hard",
+    # or "soft_to_hard" (learned centres: forward the nearest one, backward a soft assignment; the 2022 paper)
+    c.quantizer.centres = 0  # L of soft_to_hard, at least 2; 0 = not used
     c.quantizer.hard_fraction = 0.3  # noise_then_hard: last part of training, on hard symbols with a frozen encoder
 
     c.entropy = ConfigDict()
+    c.entropy.kind = "factorized"  # of rounded latents; soft_to_hard: "categorical" (a distribution a channel) or
+    # "context" (the 2022 paper's masked 3-D convolutions over what is coded before)
     c.entropy.filters = (3, 3, 3)  # hidden widths of the factorized prior's monotonic networks (Balle 2018, app. 6.1)
     c.entropy.init_scale = 4.0  # half-width of the latent range that it first expects
 
@@ -79,11 +88,17 @@ def get_config() -> ConfigDict:
     c.optim.kind = "sgd"  # "sgd" (Nesterov momentum) or "adamw"
     c.optim.learning_rate = 0.2  # peak
     c.optim.momentum = 0.9  # sgd
+    c.optim.nesterov = True  # sgd
     c.optim.b2 = 0.999  # adamw
     c.optim.weight_decay = 5e-4  # of convolution and dense kernels only; sgd: L2 in the gradient; adamw: decoupled
+    c.optim.decay_all = False  # sgd: weight decay of every variable (the 2022 paper)
     c.optim.prior_learning_rate = 5e-3  # of Adam on the entropy model, whose gradients have their own scale
+    c.optim.rate_optimizer = ""  # "": one joint objective; "adam": sgd on all but the rate, and Adam on the rate, each
+    # over all variables (the 2022 paper)
+    c.optim.rate_fraction = 5e-4  # rate_optimizer: its learning rate, as a fraction of the other's
+    c.optim.schedule = "cosine"  # after the warm-up: "cosine", or "steps" (a tenth each at 50 % and 75 %)
     c.optim.warmup_epochs = 2.0
-    c.optim.final_fraction = 0.0  # learning rate at the end, as a fraction of the peak (cosine in between)
+    c.optim.final_fraction = 0.0  # cosine: learning rate at the end, as a fraction of the peak
     c.optim.clip_norm = 5.0  # global norm to which gradients are clipped; 0 = off
     c.optim.ema_decay = 0.998  # of the averaged parameters that evaluation and artifacts use; 0 = no averaging
 

@@ -90,7 +90,7 @@ def _save_tiny(folder: Path, seed: int = 0, channels: int = 3, dtype: str = "flo
     save_artifact(
         folder,
         config=config,
-        variables={p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS},
+        variables={p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS if p in params},
         tables=CodingTables.build([bell] * 3, [-8] * 3, [0.01] * 3),
         offset=np.array([0.25, -0.125, 0.1], np.float32),
         class_names=("ant", "bee", "cat"),

@@ -59,8 +59,8 @@ def test_logits_from_bytes_equal_evaluations_exactly(
 ) -> None:
     artifact = receiver.artifact
     classify = make_classify_fn(build_classifier(artifact.config, 3))
-    symbols = np.asarray(edge._encode(edge._variables, artifact.offset, pictures[:4]))
-    expected = np.asarray(classify(artifact.variables("classifier"), artifact.offset, symbols))
+    symbols = np.asarray(edge._encode(edge._variables, artifact.quantizer, pictures[:4]))
+    expected = np.asarray(classify(artifact.variables("classifier"), artifact.quantizer, symbols))
     np.testing.assert_array_equal(receiver.logits(edge.compress(pictures[:4])), expected)
 
 

@@ -18,6 +18,7 @@ from vae_jcc.inference import make_classify_fn, make_encode_fn
 from vae_jcc.models.joint import build_classifier, build_encoder, build_model
 from vae_jcc.parallel import make_devices
 from vae_jcc.publish import export_artifact, publish
+from vae_jcc.quantization import Rounding
 from vae_jcc.train_decoder import train_decoder
 
 
@@ -82,9 +83,9 @@ def test_logits_from_bytes_equal_logits_from_rounding_in_the_graph(config, varia
     images = next(iter(eval_batches(test_source, batch_size=50)))["image"]
     whole = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0).logits)(variables, images)
     part = lambda name: {k: variables[k][name] for k in ("params", "batch_stats")}  # noqa: E731
-    offset = model.apply(variables, method=lambda m: m.prior.offset())
-    symbols = np.asarray(make_encode_fn(build_encoder(config))(part("encoder"), offset, images))
-    logits = make_classify_fn(build_classifier(config, 10))(part("classifier"), offset, symbols)
+    rounding = Rounding(model.apply(variables, method=lambda m: m.prior.offset()))
+    symbols = np.asarray(make_encode_fn(build_encoder(config))(part("encoder"), rounding, images))
+    logits = make_classify_fn(build_classifier(config, 10))(part("classifier"), rounding, symbols)
     np.testing.assert_array_equal(logits, whole)
 
 

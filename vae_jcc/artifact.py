@@ -3,10 +3,12 @@
     config.json           the complete configuration that made it
     model.json            geometry, classes, offset, digests, fingerprint, what is known of its accuracy
     tables.vjct           integer coding tables (docs/bitstream.md)
-    weights.safetensors   "encoder/params/...", "classifier/...", "decoder/...", "prior/..."
+    weights.safetensors   "encoder/params/...", "classifier/...", "decoder/...", "prior/..."; of learned centres also
+                          "centres/..." and, where they were trained with one, the context model's "context/..."
 
-The fingerprint covers what the bytes mean: tables, latent geometry, offset and encoder, its weights and its shape. It
-leaves out the classifier and the decoder, so that a better receiver can be trained later for bytes that exist already.
+The fingerprint covers what the bytes mean: tables, latent geometry, offset or centres, and the encoder, its weights and
+its shape. It leaves out the classifier and the decoder, so that a better receiver can be trained later for bytes that
+exist already.
 Loading metadata and tables needs neither JAX nor the weights; each part's weights are checked against their digest when
 they are loaded.
 """
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_jcc.added_keys import complete
 from vae_jcc.artifact_weights import Tensors, compact, digest, flatten, read_part, unflatten, write_parts
 from vae_jcc.coding import BitstreamError, CodingTables
 from vae_jcc.files import replace_folder, write_file
@@ -28,13 +31,15 @@ from vae_jcc.files import replace_folder, write_file
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from vae_jcc.quantization import Quantizer
+
 FORMAT_VERSION = 1
 ZOO = Path(__file__).parent / "zoo"
 
 MODEL_FILE = "model.json"  # by which a folder is known to be a model
 _CONFIG, _TABLES, _WEIGHTS = "config.json", "tables.vjct", "weights.safetensors"
 # Rounding these would change the symbols, and with them what the bytes mean.
-_EXACT_PARTS = ("encoder", "prior")
+_EXACT_PARTS = ("encoder", "centres", "prior", "context")
 
 
 class ArtifactError(ValueError):
@@ -52,7 +57,7 @@ class Artifact:
         input_size: (H, W) of the images that it was trained on, in pixels.
         latent_channels: c of the latent [h, w, c].
         stride: side of one latent cell in pixels: h = ceil(H / stride).
-        offset: the value that symbol 0 stands for in each channel, float32 [c].
+        offset: the value that symbol 0 stands for in each channel, float32 [c] (`quantizer` knows the others).
         tables: integer coding tables, one row a channel.
         fingerprint: SHA-256 of what the bytes mean, 32 bytes.
         digests: part to the SHA-256 of its weights, hexadecimal.
@@ -123,10 +128,19 @@ class Artifact:
 
     @cached_property
     def config(self) -> "ConfigDict":
-        """The complete configuration that made the model, locked."""
+        """The complete configuration that made the model, locked; keys that it lacks have their old meaning."""
         from ml_collections import ConfigDict
 
-        return ConfigDict(dict(self.settings)).lock()
+        return ConfigDict(complete(self.settings)).lock()
+
+    @cached_property
+    def quantizer(self) -> "Quantizer":
+        """What symbols stand for: learned centres where the model has them, else rounding around the offset."""
+        from vae_jcc.quantization import Centres, Rounding
+
+        if "centres" in self.parts:
+            return Centres(self.variables("centres")["params"]["values"])
+        return Rounding(self.offset)
 
     @property
     def size_bytes(self) -> int:
@@ -138,7 +152,7 @@ class Artifact:
         return -(-height // self.stride), -(-width // self.stride)
 
     def variables(self, part: str) -> dict[str, Any]:
-        """Returns {"params", "batch_stats"} of "encoder", "classifier", "decoder" or "prior": float32 NumPy arrays.
+        """Returns {"params", "batch_stats"} of a part, such as "encoder": float32 NumPy arrays.
 
         Raises:
             ArtifactError: the model has no such part, or its weights are damaged or not those of model.json.
@@ -214,8 +228,8 @@ def save_artifact(
         dataset: name of the training data.
         dataset_note: see `Artifact`.
         facts: about the training; JSON values.
-        dtype: of the receiver's kernels, "float32" or "float16". Encoder and prior stay float32, so that the symbols
-            do not depend on it; so do biases and statistics, which are small.
+        dtype: of the receiver's kernels, "float32" or "float16". Encoder, centres, prior and context model stay
+            float32, so that the symbols do not depend on it; so do biases and statistics, which are small.
 
     Raises:
         ArtifactError: the pieces do not fit each other, or a weight does not fit into `dtype`.
@@ -287,7 +301,7 @@ def _write(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
 
 
 def _fingerprint(artifact: Artifact) -> bytes:
-    """Returns the SHA-256 of what the bytes mean (docs/bitstream.md): geometry, offset, tables, encoder.
+    """Returns the SHA-256 of what the bytes mean (docs/bitstream.md): geometry, offset, tables, encoder, centres.
 
     The same weights in another encoder (another stride of its stem, a pool, a lower precision) give other symbols, so
     the encoder's settings count too.
@@ -299,7 +313,7 @@ def _fingerprint(artifact: Artifact) -> bytes:
         + json.dumps({"geometry": geometry, "encoder": encoder}, sort_keys=True).encode()
         + artifact.offset.astype("<f4").tobytes()
         + artifact.tables.fingerprint()
-        + bytes.fromhex(artifact.digests["encoder"])
+        + bytes.fromhex(artifact.digests["encoder"] + artifact.digests.get("centres", ""))
     ).digest()
 
 

@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from vae_jcc.added_keys import complete
 from vae_jcc.artifact import MODEL_FILE, Artifact, zoo_names
 from vae_jcc.state import TrainState
 
@@ -57,7 +58,7 @@ class Checkpoints:
         """
         # The configuration first: a state of another model would not even fit the tree that it is restored to.
         then = self._manager.restore(self.latest, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
-        was, now = _identity(then), _identity(json.loads(config.to_json()))
+        was, now = _identity(complete(then)), _identity(json.loads(config.to_json()))
         changed = [key for key in now if now[key] != was[key]]
         if changed:
             raise ValueError(

@@ -93,7 +93,7 @@ class EdgeEncoder:
         for (height, width, _), places in by_key(image.shape for image in pictures).items():
             batch = np.stack([pictures[i] for i in places])
             symbols = in_batches(
-                lambda part: self._encode(self._variables, self.artifact.offset, part), batch, height * width
+                lambda part: self._encode(self._variables, self.artifact.quantizer, part), batch, height * width
             )
             for i, payload in zip(places, self._codec.encode_batch(symbols), strict=True):
                 payloads[i] = payload

@@ -15,13 +15,14 @@ from vae_jcc.coding import LatentCodec, pack_file, pack_stream
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source, open_source
+from vae_jcc.entropy.categorical import symbol_bits
 from vae_jcc.entropy.factorized import bin_bits
 from vae_jcc.entropy.tabulate import as_float32, prior_layers
 from vae_jcc.inference import make_classify_fn, make_encode_fn
 from vae_jcc.losses import bits_per_pixel
 from vae_jcc.models.joint import build_classifier, build_encoder
 from vae_jcc.parallel import Devices
-from vae_jcc.quantization import dequantize
+from vae_jcc.quantization import Centres
 
 
 def input_settings(config: ConfigDict) -> dict[str, Any]:
@@ -93,22 +94,21 @@ def evaluate_artifact(
     encode = make_encode_fn(build_encoder(artifact.config))
     classify = make_classify_fn(build_classifier(artifact.config, len(artifact.class_names)))
     edge, receiver = (artifact.variables(part) for part in ("encoder", "classifier"))
-    offset, codec = jnp.asarray(artifact.offset), LatentCodec(artifact.tables)
-    layers = as_float32(prior_layers(artifact.variables("prior")["params"]))
-    estimate = jax.jit(lambda symbols: bin_bits(layers, dequantize(symbols, offset)).sum(axis=(1, 2, 3)))
+    quantizer, codec, estimate = artifact.quantizer, LatentCodec(artifact.tables), _make_estimate_fn(artifact)
 
     ranks, bits, payloads, sizes, singles = [], [], [], [], 0
     image_size = 0 if source.info.image_size else min(artifact.input_size)
-    for batch in eval_batches(source, batch_size=batch_size, image_size=image_size):
+    margin = artifact.config.dataset.eval_margin if image_size else 0
+    for batch in eval_batches(source, batch_size=batch_size, image_size=image_size, margin=margin):
         keep = batch["mask"] > 0
         images = batch["image"]
-        symbols = np.asarray(encode(edge, offset, images))
+        symbols = np.asarray(encode(edge, quantizer, images))
         coded = codec.encode_batch(symbols[keep])
         decoded = symbols.copy()  # padding keeps the batch's shape, so that nothing is compiled twice
         decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
         if not np.array_equal(decoded, symbols):
             raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
-        logits = np.asarray(classify(receiver, offset, decoded))
+        logits = np.asarray(classify(receiver, quantizer, decoded))
         truth = np.take_along_axis(logits, batch["label"][:, None].astype(int), axis=1)
         ranks.append(np.sum(logits > truth, axis=1)[keep])
         bits.append(np.asarray(estimate(decoded))[keep])
@@ -136,6 +136,34 @@ def evaluate_artifact(
         "bytes_stream": stream,
         "payload_overhead": 8.0 * payload / estimated,
     }
+
+
+def _make_estimate_fn(artifact: Artifact) -> Callable[[np.ndarray], jax.Array]:
+    """Returns f(symbols int32 [B, h, w, c]) -> float32 [B]: the bits by the prior that the tables were made of."""
+    prior, quantizer = artifact.variables("prior")["params"], artifact.quantizer
+    if "base" in prior:
+        base = jnp.asarray(prior["base"])
+        return jax.jit(lambda symbols: symbol_bits(base, symbols).sum(axis=(1, 2, 3)))
+    layers = as_float32(prior_layers(prior))
+    return jax.jit(lambda symbols: bin_bits(layers, quantizer.dequantize(symbols)).sum(axis=(1, 2, 3)))
+
+
+def count_symbols(config: ConfigDict, encoder: Any, centres: np.ndarray, source: Source) -> np.ndarray:
+    """Returns how often each symbol occurs in each channel over a source, int64 [c, L].
+
+    Args:
+        config: the complete configuration.
+        encoder: its variables {"params", "batch_stats"}.
+        centres: float32 [L].
+        source: images.
+    """
+    encode, quantizer = make_encode_fn(build_encoder(config)), Centres(centres)
+    counts = np.zeros((config.model.latent_channels, len(centres)), np.int64)
+    d = config.dataset
+    for batch in eval_batches(source, batch_size=config.eval.batch_size, image_size=d.image_size, margin=d.eval_margin):
+        symbols = np.asarray(encode(encoder, quantizer, batch["image"]))[batch["mask"] > 0]
+        counts += np.stack([(symbols == s).sum(axis=(0, 1, 2)) for s in range(len(centres))], axis=1)
+    return counts
 
 
 def evaluate_workdir(config: ConfigDict, workdir: Path) -> dict[str, Any]:

@@ -3,6 +3,8 @@
     images u8 [B, H, W, C] --encode--> symbols i32 [B, h, w, c] --classify--> logits f32 [B, K]
                                                                \\--reconstruct--> images u8 [B, H, W, C]
 
+The quantizer says what symbols stand for (`Artifact.quantizer`).
+
 Whoever classifies decoded symbols calls the function that evaluation calls, so the same symbols in the same batch give
 the same logits.
 """
@@ -19,7 +21,7 @@ from vae_jcc.data.augment import to_float
 from vae_jcc.models.classifier import Classifier
 from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
-from vae_jcc.quantization import dequantize, quantize
+from vae_jcc.quantization import Quantizer
 
 # Batches are filled up to one of these sizes: a function is compiled for a few shapes, not for every number of images.
 BATCH_SIZES = (1, 4, 16, 64, 256)
@@ -29,33 +31,33 @@ MAX_BATCH_PIXELS = 2**22
 
 
 def make_encode_fn(encoder: Encoder) -> Callable[[Any, Any, Any], jax.Array]:
-    """Returns f(variables, offset f32 [c], images uint8 [B, H, W, C]) -> symbols int32 [B, h, w, c], compiled."""
+    """Returns f(variables, quantizer, images uint8 [B, H, W, C]) -> symbols int32 [B, h, w, c], compiled."""
 
     @jax.jit
-    def encode(variables: Any, offset: jax.Array, images: jax.Array) -> jax.Array:
+    def encode(variables: Any, quantizer: Quantizer, images: jax.Array) -> jax.Array:
         y: Any = encoder.apply(variables, to_float(images), train=False)
-        return quantize(y, offset)
+        return quantizer.quantize(y)
 
     return encode
 
 
 def make_classify_fn(classifier: Classifier) -> Callable[[Any, Any, Any], jax.Array]:
-    """Returns f(variables, offset f32 [c], symbols int32 [B, h, w, c]) -> logits float32 [B, K], compiled."""
+    """Returns f(variables, quantizer, symbols int32 [B, h, w, c]) -> logits float32 [B, K], compiled."""
 
     @jax.jit
-    def classify(variables: Any, offset: jax.Array, symbols: jax.Array) -> jax.Array:
-        logits: Any = classifier.apply(variables, dequantize(symbols, offset), train=False)
+    def classify(variables: Any, quantizer: Quantizer, symbols: jax.Array) -> jax.Array:
+        logits: Any = classifier.apply(variables, quantizer.dequantize(symbols), train=False)
         return logits
 
     return classify
 
 
 def make_reconstruct_fn(decoder: Decoder) -> Callable[[Any, Any, Any, tuple[int, int]], jax.Array]:
-    """Returns f(variables, offset f32 [c], symbols int32 [B, h, w, c], (H, W)) -> uint8 [B, H, W, C], compiled."""
+    """Returns f(variables, quantizer, symbols int32 [B, h, w, c], (H, W)) -> uint8 [B, H, W, C], compiled."""
 
     @partial(jax.jit, static_argnums=3)
-    def reconstruct(variables: Any, offset: jax.Array, symbols: jax.Array, size: tuple[int, int]) -> jax.Array:
-        images: Any = decoder.apply(variables, dequantize(symbols, offset), size, train=False)
+    def reconstruct(variables: Any, quantizer: Quantizer, symbols: jax.Array, size: tuple[int, int]) -> jax.Array:
+        images: Any = decoder.apply(variables, quantizer.dequantize(symbols), size, train=False)
         return jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
     return reconstruct

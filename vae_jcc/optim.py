@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -13,8 +14,20 @@ def steps_in(epochs: float, num_examples: int, batch_size: int) -> int:
 
 
 def learning_rate_schedule(config: ConfigDict, steps_per_epoch: float, total_steps: int, peak: float) -> optax.Schedule:
-    """Returns linear warm-up to `peak`, then a cosine to `final_fraction * peak` at `total_steps`."""
+    """Returns linear warm-up to `peak`, then a cosine or steps.
+
+    "cosine" falls to `final_fraction * peak` at `total_steps`; "steps" divides by ten at half and at three quarters of
+    them (Chamain, Qi, Ding 2022).
+
+    Raises:
+        ValueError: `config.optim.schedule` is unknown.
+    """
     warmup = min(round(config.optim.warmup_epochs * steps_per_epoch), total_steps - 1)
+    if config.optim.schedule == "steps":
+        steps = optax.piecewise_constant_schedule(peak, {total_steps // 2: 0.1, total_steps * 3 // 4: 0.1})
+        return lambda count: steps(count) * jnp.minimum((count + 1) / max(warmup, 1), 1.0)
+    if config.optim.schedule != "cosine":
+        raise ValueError(f"config.optim.schedule is {config.optim.schedule!r}: choose 'cosine' or 'steps'.")
     return optax.warmup_cosine_decay_schedule(
         init_value=peak / max(warmup, 1) if warmup else peak,
         peak_value=peak,
@@ -41,17 +54,18 @@ def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int)
     """Returns the optimizer of the whole model.
 
     The networks get `config.optim.kind`; the entropy model gets Adam, because its few parameters see gradients of
-    another scale and want neither decay nor clipping together with the networks.
+    another scale and want neither decay nor clipping together with the networks. With `config.optim.rate_optimizer` it
+    is two optimizers, each over all variables (`two_optimizers`).
 
     Raises:
-        ValueError: `config.optim.kind` is unknown.
+        ValueError: `config.optim.kind`, `schedule` or `rate_optimizer` is unknown.
     """
     o = config.optim
     schedule = learning_rate_schedule(config, steps_per_epoch, total_steps, o.learning_rate)
     if o.kind == "sgd":
         network = optax.chain(
-            optax.add_decayed_weights(o.weight_decay, mask=decay_mask),
-            optax.sgd(schedule, momentum=o.momentum, nesterov=True),
+            optax.add_decayed_weights(o.weight_decay, mask=None if o.decay_all else decay_mask),
+            optax.sgd(schedule, momentum=o.momentum, nesterov=o.nesterov),
         )
     elif o.kind == "adamw":
         network = optax.adamw(schedule, b1=o.momentum, b2=o.b2, weight_decay=o.weight_decay, mask=decay_mask)
@@ -59,9 +73,34 @@ def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int)
         raise ValueError(f"config.optim.kind is {o.kind!r}: choose 'sgd' or 'adamw'.")
     if o.clip_norm:
         network = optax.chain(optax.clip_by_global_norm(o.clip_norm), network)
+    if o.rate_optimizer == "adam":
+        peak = o.rate_fraction * o.learning_rate
+        return two_optimizers(network, optax.adam(learning_rate_schedule(config, steps_per_epoch, total_steps, peak)))
+    if o.rate_optimizer:
+        raise ValueError(f"config.optim.rate_optimizer is {o.rate_optimizer!r}: choose 'adam', or '' for none.")
     prior = optax.adam(learning_rate_schedule(config, steps_per_epoch, total_steps, o.prior_learning_rate))
 
     def label(params: Any) -> Any:
-        return {part: "prior" if part == "prior" else "network" for part in params}
+        return {part: "prior" if part in ("prior", "context") else "network" for part in params}
 
     return optax.multi_transform({"network": network, "prior": prior}, label)
+
+
+def two_optimizers(
+    task: optax.GradientTransformation, rate: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Returns the optimizer that adds the updates of two, each of a loss of its own (Chamain, Qi, Ding 2022).
+
+    Its gradients are a pair: those of all but the rate, for `task`, and those of the rate, for `rate`. Both are taken
+    at the same parameters.
+    """
+
+    def init(params: Any) -> tuple[Any, Any]:
+        return task.init(params), rate.init(params)
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, tuple[Any, Any]]:
+        first, task_state = task.update(grads[0], state[0], params)
+        second, rate_state = rate.update(grads[1], state[1], params)
+        return jax.tree.map(jnp.add, first, second), (task_state, rate_state)
+
+    return optax.GradientTransformation(init, update)

@@ -23,8 +23,8 @@ from vae_jcc.benchmark.jpeg import evaluate_jpeg
 from vae_jcc.benchmark.plots import plot_rate_accuracy
 from vae_jcc.data.sources import Source
 from vae_jcc.entropy.factorized import quantization_offset
-from vae_jcc.entropy.tabulate import as_float32, prior_layers, tabulate
-from vae_jcc.evaluate import evaluate_artifact, input_shape
+from vae_jcc.entropy.tabulate import as_float32, count_logits, prior_layers, tabulate, tabulate_categorical
+from vae_jcc.evaluate import count_symbols, evaluate_artifact, input_shape
 from vae_jcc.models.joint import PARTS, build_encoder
 from vae_jcc.train_decoder import train_decoder
 
@@ -49,7 +49,7 @@ def publish(
     """
     folder = workdir / "artifact"
     image_shape = input_shape(config, test)
-    export_artifact(folder, config, variables, test, image_shape[:2])
+    export_artifact(folder, config, variables, test, image_shape[:2], validation)
     if config.model.decoder.mode == "frozen":
         train_decoder(config, folder, train)
     artifact = Artifact.load(str(folder))
@@ -79,16 +79,46 @@ def publish(
 
 
 def export_artifact(
-    folder: Path, config: ConfigDict, variables: dict[str, Any], source: Source, input_size: tuple[int, int]
+    folder: Path,
+    config: ConfigDict,
+    variables: dict[str, Any],
+    source: Source,
+    input_size: tuple[int, int],
+    validation: Source | None = None,
 ) -> None:
-    """Builds the coding tables and saves the artifact (replacing one that is there)."""
+    """Builds the coding tables and saves the artifact (replacing one that is there).
+
+    Args:
+        folder: of the artifact.
+        config: the complete configuration.
+        variables: {"params", "batch_stats"} of the joint model.
+        source: of the images that it is for; names the classes.
+        input_size: (H, W) of the training images.
+        validation: images whose symbols are counted, for a model that was trained with a context model: until the bytes
+            are coded with that itself, each channel is coded by how often its symbols occur.
+
+    Raises:
+        ValueError: a model with a context model comes without validation images.
+    """
     params, stats = variables["params"], variables["batch_stats"]
-    offset = np.asarray(quantization_offset(as_float32(prior_layers(params["prior"]))))
+    parts = {p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS if p in params}
+    if "centres" in parts:
+        centres = np.asarray(params["centres"]["values"])
+        if "prior" not in parts:
+            if validation is None:
+                raise ValueError("A model with a context model needs validation images, whose symbols are counted.")
+            base = count_logits(count_symbols(config, parts["encoder"], centres, validation))
+            parts["prior"] = {"params": {"base": base}, "batch_stats": {}}
+        tables = tabulate_categorical(parts["prior"]["params"]["base"])
+        offset = np.full(config.model.latent_channels, centres[0])
+    else:
+        offset = np.asarray(quantization_offset(as_float32(prior_layers(params["prior"]))))
+        tables = tabulate(params["prior"], offset)
     save_artifact(
         folder,
         config=config,
-        variables={p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS if p in params},
-        tables=tabulate(params["prior"], offset),
+        variables=parts,
+        tables=tables,
         offset=offset,
         class_names=source.info.class_names,
         channels=source.info.channels,

@@ -65,7 +65,7 @@ class Receiver:
         """
         run, variables = self._classifier
         decoded, sizes = self._decode(data)
-        rows = self._by_size(decoded, sizes, lambda symbols, _: run(variables, self.artifact.offset, symbols))
+        rows = self._by_size(decoded, sizes, lambda symbols, _: run(variables, self.artifact.quantizer, symbols))
         logits = np.stack(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
         return logits[0] if self._is_single(data) else logits
 
@@ -85,7 +85,7 @@ class Receiver:
         run, variables = self._decoder
         decoded, sizes = self._decode(data)
         pictures = self._by_size(
-            decoded, sizes, lambda symbols, size: run(variables, self.artifact.offset, symbols, size)
+            decoded, sizes, lambda symbols, size: run(variables, self.artifact.quantizer, symbols, size)
         )
         return pictures[0] if self._is_single(data) else pictures
 

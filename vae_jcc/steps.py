@@ -5,6 +5,7 @@ where the step runs once a device (parallel.py decides).
 """
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, cast
 
 import jax
@@ -28,8 +29,10 @@ def objective(
     labels: jax.Array,
     outputs: Outputs,
     teacher_logits: jax.Array | None = None,
-) -> tuple[jax.Array, Metrics]:
-    """Returns the loss (nats, scalar) and its terms: cross-entropy + rate [+ distillation] [+ distortion].
+) -> tuple[tuple[jax.Array, jax.Array], Metrics]:
+    """Returns (task, rate), whose sum is the loss (nats, scalars), and what they are made of.
+
+    The task is cross-entropy [+ distillation] [+ distortion], the rate is weighted.
 
     Args:
         config: the complete configuration.
@@ -40,21 +43,21 @@ def objective(
         teacher_logits: float32 [B, K] or None.
     """
     c = config.loss
-    ce = losses.cross_entropy(outputs.logits, labels, c.label_smoothing).mean()
+    task = losses.cross_entropy(outputs.logits, labels, c.label_smoothing).mean()
     bpp = losses.bits_per_pixel(outputs.bits, *images.shape[1:3]).mean()
     accuracy = jnp.mean(jnp.argmax(outputs.logits, -1) == labels)
-    metrics = {"cross_entropy": ce, "bpp": bpp, "accuracy": accuracy}
+    metrics = {"cross_entropy": task, "bpp": bpp, "accuracy": accuracy}
     if teacher_logits is not None:
         metrics["distillation"] = losses.distillation(outputs.logits, teacher_logits, c.distill_temperature).mean()
-        ce = (1 - c.distill_weight) * ce + c.distill_weight * metrics["distillation"]
+        task = (1 - c.distill_weight) * task + c.distill_weight * metrics["distillation"]
     if c.hinge_beta:
-        loss = ce + losses.rate_hinge(bpp, rate_weight, c.hinge_target)
+        rate = losses.rate_hinge(bpp, rate_weight, c.hinge_target)
     else:
-        loss = ce + losses.rate_penalty(bpp, rate_weight)
+        rate = losses.rate_penalty(bpp, rate_weight)
     if outputs.reconstruction is not None:
         metrics["mse"] = losses.mean_squared_error(images, outputs.reconstruction).mean()
-        loss = loss + c.mse_weight * metrics["mse"]
-    return loss, metrics | {"loss": loss}
+        task = task + c.mse_weight * metrics["mse"]
+    return (task, rate), metrics | {"loss": task + rate}
 
 
 def make_train_step(
@@ -78,11 +81,13 @@ def make_train_step(
         model: the joint model.
         optimizer: from `make_optimizer`.
         rate_schedule: step to the weight of the rate.
-        quantizer: "noise", "mixed" or "hard" (see JointModel). "hard" freezes the encoder at its averaged weights.
+        quantizer: "noise", "mixed", "hard" or "soft_to_hard" (see JointModel). "hard" freezes the encoder at its
+            averaged weights.
         axis_name: device axis to average gradients and metrics over, or None.
         teacher: float32 images [B, H, W, C] to logits, for distillation.
     """
     frozen = quantizer == "hard"
+    two_optimizers = bool(config.optim.rate_optimizer)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -90,7 +95,7 @@ def make_train_step(
         images = augment(keys, batch["image"], config.augment, config.dataset.image_size)
         teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
 
-        def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        def terms_fn(params: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Metrics, Any]]:
             batch_stats = state.batch_stats
             if frozen:
                 params = params | {"encoder": state.ema_params["encoder"]}
@@ -104,10 +109,21 @@ def make_train_step(
                 mutable=["batch_stats"],
             )
             weight = rate_schedule(state.step)
-            loss, metrics = objective(config, weight, images, batch["label"], outputs, teacher_logits)
-            return loss, (metrics, updates["batch_stats"])
+            terms, metrics = objective(config, weight, images, batch["label"], outputs, teacher_logits)
+            return terms, (metrics, updates["batch_stats"])
 
-        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        def gradient(pick: Callable[[tuple[jax.Array, jax.Array]], jax.Array]) -> tuple[Any, tuple[Metrics, Any]]:
+            def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+                terms, aux = terms_fn(params)
+                return pick(terms), aux
+
+            return jax.grad(loss_fn, has_aux=True)(state.params)
+
+        if two_optimizers:  # the compiler shares the forward pass, and the rate's backward pass ends at the latent
+            (task_grads, (metrics, batch_stats)), (rate_grads, _) = (gradient(itemgetter(i)) for i in range(2))
+            grads: Any = (task_grads, rate_grads)
+        else:
+            grads, (metrics, batch_stats) = gradient(lambda terms: terms[0] + terms[1])
         if axis_name is not None:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import cast
 
 import jax
-import jax.numpy as jnp
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.models.joint import build_classifier, build_encoder
-from vae_jcc.quantization import dequantize, quantize
 
 
 def load_teacher(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
@@ -29,11 +27,11 @@ def load_teacher(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array
     encoder = build_encoder(artifact.config)
     classifier = build_classifier(artifact.config, num_classes)
     encoder_variables, classifier_variables = artifact.variables("encoder"), artifact.variables("classifier")
-    offset = jnp.asarray(artifact.offset)
+    quantizer = artifact.quantizer
 
     def logits(images: jax.Array) -> jax.Array:
         y = cast(jax.Array, encoder.apply(encoder_variables, images))
-        y_hat = dequantize(quantize(y, offset), offset)
+        y_hat = quantizer.dequantize(quantizer.quantize(y))
         return cast(jax.Array, classifier.apply(classifier_variables, y_hat))
 
     return logits

@@ -208,7 +208,9 @@ def _train_steps(
 def _validate(
     config: ConfigDict, devices: Devices, eval_step: Callable[..., Any], state: TrainState, source: Source
 ) -> dict[str, float]:
-    batches = eval_batches(source, batch_size=config.eval.batch_size, **input_settings(config))
+    batches = eval_batches(
+        source, batch_size=config.eval.batch_size, margin=config.dataset.eval_margin, **input_settings(config)
+    )
     result = evaluate_batches(eval_step, state.eval_variables, batches, devices)
     if config.loss.hinge_beta:
         penalty = config.loss.hinge_beta * max(result["bpp"] - config.loss.hinge_target, 0.0)

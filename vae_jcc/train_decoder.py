@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
@@ -18,7 +17,6 @@ from vae_jcc.data.sources import Source
 from vae_jcc.evaluate import input_settings
 from vae_jcc.inference import make_encode_fn
 from vae_jcc.models.joint import build_decoder, build_encoder
-from vae_jcc.quantization import dequantize
 
 
 def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
@@ -35,11 +33,7 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
         The mean squared error of the last hundred steps, on [0, 1] pixels.
     """
     artifact, settings = Artifact.load(str(folder)), config.model.decoder
-    encode, edge, offset = (
-        make_encode_fn(build_encoder(config)),
-        artifact.variables("encoder"),
-        jnp.asarray(artifact.offset),
-    )
+    encode, edge, quantizer = make_encode_fn(build_encoder(config)), artifact.variables("encoder"), artifact.quantizer
     decoder = build_decoder(config, artifact.channels)
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
@@ -48,7 +42,7 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
     @jax.jit
     def step(variables: Any, opt_state: Any, images: jax.Array, symbols: jax.Array) -> tuple[Any, Any, jax.Array]:
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            y_hat = dequantize(symbols, offset)
+            y_hat = quantizer.dequantize(symbols)
             out, updates = decoder.apply(
                 {"params": params, "batch_stats": variables["batch_stats"]},
                 y_hat,
@@ -68,9 +62,9 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
     try:
         for i in range(total):
             images = next(iterator)["image"]
-            symbols = encode(edge, offset, images)
+            symbols = encode(edge, quantizer, images)
             if variables is None:
-                init = decoder.init(jax.random.key(config.seed), dequantize(symbols[:1], offset), images.shape[1:3])
+                init = decoder.init(jax.random.key(config.seed), quantizer.dequantize(symbols[:1]), images.shape[1:3])
                 variables, opt_state = dict(init), optimizer.init(init["params"])
             variables, opt_state, loss = step(variables, opt_state, images, symbols)
             recent = [*recent[-99:], float(loss)]

@@ -16,7 +16,7 @@ from vae_jcc.models.joint import build_decoder, build_encoder, build_model
     [(cifar10, 3, 75_596), (cifar10_patchify, 3, 86_316), (imagenet, 3, 98_912), (quickstart, 1, 14_950)],
 )
 def test_encoder_sizes(config, channels, parameters):
-    """The edge half stays as small as it says; the paper counts 98,976 for AE-V3 (with a norm after the stem)."""
+    """The edge half stays as small as it says."""
     encoder = build_encoder(config.get_config())
     variables = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
     assert count_parameters(variables["params"]) == parameters

@@ -92,12 +92,18 @@ def evaluate_jpeg(
     quality = nearest_quality(validation, bpp)
     config = ConfigDict(config.to_dict())
     config.quantizer.kind, config.loss.lam, config.loss.hinge_beta = "none", 0.0, 0.0
+    config.entropy.kind = "factorized"  # idle; the others need learned centres
     config.name = f"{config.name}_jpeg{quality}"
     variables = fit(config, workdir, JpegSource(train, quality), JpegSource(validation, quality))
     devices = make_devices(config.parallel)
     model = build_model(config, test.info.num_classes, test.info.channels, devices.axis_name)
     step = devices.compile_eval(steps.make_eval_step(model, "none", devices.axis_name))
-    batches = eval_batches(JpegSource(test, quality), batch_size=config.eval.batch_size, **input_settings(config))
+    batches = eval_batches(
+        JpegSource(test, quality),
+        batch_size=config.eval.batch_size,
+        margin=config.dataset.eval_margin,
+        **input_settings(config),
+    )
     result = evaluate_batches(step, devices.put_state(jax.device_get(variables)), batches, devices)
     payload, file = measure_rate(test, quality, most=len(test))
     return {"quality": quality, "bpp_payload": payload, "bpp_file": file} | {

@@ -11,7 +11,7 @@ number of workers, threads or hosts, and the state to save is the number of the 
 Random crops and flips belong to the step, on the device (augment.py); the host only brings all
 images to one size: with image_size > 0 the shorter side is scaled to image_size + 2 * margin
 (bicubic) and the centre square of that side is kept, from which the device cuts image_size at
-random. Evaluation has no margin.
+random. Evaluation cuts its own margin away around the centre.
 """
 
 import sys
@@ -45,11 +45,16 @@ class _BatchLoader:
     order: TrainOrder | EvalOrder
     image_size: int  # side of the square to which images are brought; 0: as they are
     pad_to: int | None  # rows of a padded evaluation batch; None: training
+    margin: int = 0  # evaluation: pixels to cut away on each side
 
     def __call__(self, number: int) -> Batch:
         if self.pad_to is None:
             return self._load(self.order.indices(number))
-        return _padded(self._load(self.order.indices(number)), self.pad_to)
+        batch = self._load(self.order.indices(number))
+        if self.margin:
+            inside = slice(self.margin, -self.margin)
+            batch["image"] = batch["image"][:, inside, inside]
+        return _padded(batch, self.pad_to)
 
     def _load(self, indices: np.ndarray) -> Batch:
         if isinstance(self.source, ArraySource):
@@ -214,6 +219,7 @@ def eval_batches(
     *,
     batch_size: int,
     image_size: int = 0,
+    margin: int = 0,
     workers: int = 0,
     memory_limit: int = DEFAULT_MEMORY_LIMIT,
     shard_index: int = 0,
@@ -229,6 +235,7 @@ def eval_batches(
         source: the split to evaluate.
         batch_size: examples in a global batch; this host gets batch_size / shard_count of them.
         image_size: side of the square to which images are brought; 0 leaves them as they are.
+        margin: pixels on each side of it that are scaled along and then cut away, with image_size > 0.
         workers: as in `train_iterator`.
         memory_limit: as in `train_iterator`.
         shard_index: as in `train_iterator`.
@@ -237,11 +244,16 @@ def eval_batches(
 
     Returns:
         An iterable of {"image": uint8 [b, H, W, C], "label": int32 [b], "mask": float32 [b]}.
+
+    Raises:
+        DataError: the settings do not fit the source.
     """
+    if margin and not image_size:
+        raise DataError("config.dataset.eval_margin leaves room around config.dataset.image_size: set that too.")
     shard = Shard(batch_size, shard_index, shard_count)
     order = EvalOrder(len(source), shard)
-    ready, side = _prepare(source, image_size, memory_limit, on_progress)
-    return EvalBatches(_BatchLoader(ready, order, side, shard.rows), order, workers)
+    ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
+    return EvalBatches(_BatchLoader(ready, order, side, shard.rows, margin), order, workers)
 
 
 def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress | None) -> tuple[Source, int]:

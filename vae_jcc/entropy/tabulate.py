@@ -1,4 +1,8 @@
-"""From the trained prior to the integer tables that code with it: once, on the host, in float64."""
+"""From the trained prior to the integer tables that code with it: once, on the host, in float64.
+
+Of rounded latents that is the factorized prior; of learned centres, whose symbols are 0..L-1, a distribution for each
+channel.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -55,3 +59,16 @@ def tabulate(variables: Mapping[str, Any], offset: np.ndarray) -> CodingTables:
         tails = np.asarray(below + above)
     rows = [pmf[low[k] - symbols[0] : high[k] - symbols[0] + 1, k] for k in range(len(low))]
     return CodingTables.build(rows, [int(v) for v in low], [float(t) for t in tails])
+
+
+def tabulate_categorical(base: np.ndarray) -> CodingTables:
+    """Returns the coding tables of symbols 0..L-1, from base-2 logits [c, L] of each channel."""
+    logits = np.asarray(base, np.float64)
+    rows = np.exp2(logits - logits.max(axis=1, keepdims=True))
+    return CodingTables.build(list(rows / rows.sum(axis=1, keepdims=True)), [0] * len(rows), [0.0] * len(rows))
+
+
+def count_logits(counts: np.ndarray) -> np.ndarray:
+    """Returns base-2 logits float32 [c, L] from how often each symbol was seen, [c, L]; each counts once more."""
+    counts = np.asarray(counts, np.float64) + 1.0
+    return np.log2(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)

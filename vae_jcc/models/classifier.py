@@ -13,18 +13,24 @@ from vae_jcc.models.layers import ResidualStages, Stages, conv
 
 
 class Classifier(nn.Module):
-    """Maps y_hat float32 [B, h, w, c] to logits float32 [B, num_classes]; any h and w."""
+    """Maps y_hat float32 [B, h, w, c] to logits float32 [B, num_classes]; any h and w.
+
+    With `as_published` it has the biases and shortcuts of Chamain, Qi and Ding (2022).
+    """
 
     num_classes: int
     stages: Stages
     stem_kernel: int = 3
+    as_published: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, y_hat: jax.Array, train: bool = False) -> jax.Array:
         """Classifies."""
-        x = conv(self.stages[0][0], self.stem_kernel, dtype=self.dtype, name="stem")(y_hat.astype(self.dtype))
-        x = ResidualStages(self.stages, self.dtype, self.axis_name, name="stages")(x, train)
+        stem = conv(self.stages[0][0], self.stem_kernel, dtype=self.dtype, name="stem", bias=self.as_published)
+        x = stem(y_hat.astype(self.dtype))
+        stages = ResidualStages(self.stages, self.dtype, self.axis_name, as_published=self.as_published, name="stages")
+        x = stages(x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return nn.Dense(self.num_classes, name="logits")(x)

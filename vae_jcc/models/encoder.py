@@ -4,8 +4,9 @@
 
 One class covers the family:
 
-* "residual": overlapping stem (optionally max-pooled), then residual stages. With a 7x7 stem, a pool and 32 or 128
-  channels these are the shapes of the paper's AE-V3 and AE-V4; the CIFAR relatives end on an 8x8 grid.
+* "residual": overlapping stem (optionally max-pooled), then residual stages. With `as_published`, a 7x7 stem, a pool
+  and 32 or 128 channels it is AE-V3 or AE-V4 of Chamain, Qi and Ding (2022), layer by layer: every convolution has a
+  bias, shortcuts leave out norm and ReLU, and the last norm makes the latent (configs/paper).
 * "patchify": the stem's kernel equals its stride, so the image is cut into cells and nearly all arithmetic happens on
   the latent grid (as in Duan et al., "Efficient feature compression for edge-cloud systems", 2022). For the leanest
   devices.
@@ -18,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jcc.models.layers import ResidualStages, Stages, conv
+from vae_jcc.models.layers import ResidualStages, Stages, batch_norm, conv
 
 
 class Encoder(nn.Module):
@@ -32,6 +33,7 @@ class Encoder(nn.Module):
     stages: Stages
     latent_kernel: int = 1
     conv_bias: bool = False
+    as_published: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -49,17 +51,30 @@ class Encoder(nn.Module):
             images = jnp.pad(images, ((0, 0), (0, pad_h), (0, pad_w), (0, 0)), mode="edge")
         # Pixels of natural images have a standard deviation near 0.25 around mid-grey.
         x = ((images - 0.5) * 4.0).astype(self.dtype)
-        x = conv(self.stem_features, self.stem_kernel, self.stem_stride, dtype=self.dtype, name="stem")(x)
+        stem = conv(
+            self.stem_features,
+            self.stem_kernel,
+            self.stem_stride,
+            dtype=self.dtype,
+            name="stem",
+            bias=self.as_published,
+        )
+        x = stem(x)
         if self.stem_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+        norm_at_the_end = self.as_published and self.latent_kernel > 0
         x = ResidualStages(
             self.stages,
             self.dtype,
             self.axis_name,
             self.conv_bias,
-            final_relu=self.latent_kernel > 0,
+            final_norm=not norm_at_the_end,
+            final_relu=self.latent_kernel > 0 and not norm_at_the_end,
+            as_published=self.as_published,
             name="stages",
         )(x, train)
         if self.latent_kernel:
             x = conv(self.latent_channels, self.latent_kernel, dtype=self.dtype, name="latent", bias=True)(x)
+        if norm_at_the_end:
+            x = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(x)
         return x.astype(jnp.float32)

@@ -5,35 +5,52 @@ image --> Encoder --> y --+-- + noise ------> FactorizedPrior --> bits          
                           +-- quantizer ----> y_hat --+--> Classifier --> logits
                                                       +--> Decoder -----> image_hat   (optional)
 
+With learned centres (soft_to_hard) the rate is that of the symbols themselves, hard forward and soft backward:
+
+                      y --+-- centres --+---> y_hat --+--> Classifier --> logits, as above
+                                        |             +--> ContextModel --> base-2 logits --+
+                                        |                  (or CategoricalPrior)            +--> bits
+                                        +---> one-hot target -------------------------------+
+
 quantizer in training      noise               y + uniform noise, the same as the rate's
                            mixed               straight-through rounding
                            noise_then_hard     noise, then (phase "hard") rounding behind a frozen encoder
+                           soft_to_hard        the nearest of L learned centres, with a soft assignment's gradient
                            none                y itself: the network without a bottleneck, for references
-quantizer in evaluation    always              rounding (none: y itself)
+quantizer in evaluation    always              rounding (soft_to_hard: the nearest centre; none: y itself)
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from vae_jcc.entropy.categorical import CategoricalPrior, target_bits
+from vae_jcc.entropy.context import ContextModel
 from vae_jcc.entropy.factorized import FactorizedPrior
 from vae_jcc.models.classifier import Classifier
 from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
-from vae_jcc.quantization import add_uniform_noise, dequantize, quantize, straight_through_round
+from vae_jcc.quantization import (
+    LearnedCentres,
+    add_uniform_noise,
+    dequantize,
+    quantize,
+    soft_to_hard,
+    straight_through_round,
+)
 
-QUANTIZERS = ("noise", "mixed", "noise_then_hard", "none")
-PARTS = ("encoder", "prior", "classifier", "decoder")
+QUANTIZERS = ("noise", "mixed", "noise_then_hard", "soft_to_hard", "none")
+PARTS = ("encoder", "centres", "prior", "context", "classifier", "decoder")
 
 
 class Outputs(NamedTuple):
     """What one pass returns."""
 
     logits: jax.Array  # float32 [B, K]
-    bits: jax.Array  # float32 [B], of the whole latent, as the prior estimates them
+    bits: jax.Array  # float32 [B], of the whole latent, as the entropy model estimates them
     reconstruction: jax.Array | None  # float32 [B, H, W, C], where the model has a joint decoder
 
 
@@ -69,6 +86,7 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
         stages=_stages(e.stages),
         latent_kernel=e.latent_kernel,
         conv_bias=e.conv_bias,
+        as_published=e.as_published,
         dtype=jnp.dtype(config.compute_dtype),
         axis_name=axis_name,
     )
@@ -81,6 +99,7 @@ def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None
         num_classes=num_classes,
         stages=_stages(k.stages),
         stem_kernel=k.stem_kernel,
+        as_published=k.as_published,
         dtype=jnp.dtype(config.compute_dtype),
         axis_name=axis_name,
     )
@@ -98,18 +117,45 @@ def build_decoder(config: ConfigDict, channels: int, axis_name: str | None = Non
     )
 
 
-def build_prior(config: ConfigDict) -> FactorizedPrior:
-    """Returns the factorized prior over the latent's channels."""
-    return FactorizedPrior(config.model.latent_channels, tuple(config.entropy.filters), config.entropy.init_scale)
+class EntropyParts(NamedTuple):
+    """What a latent is quantized and priced with: a prior, or learned centres with a prior or a context model."""
+
+    prior: FactorizedPrior | CategoricalPrior | None
+    context: ContextModel | None = None
+    centres: LearnedCentres | None = None
+
+
+def build_entropy(config: ConfigDict) -> EntropyParts:
+    """Returns the entropy model that `config.entropy` describes, and the centres of `config.quantizer`.
+
+    Raises:
+        ValueError: the kind is unknown or does not fit the quantizer, or there are too few centres.
+    """
+    channels, centres, kind = config.model.latent_channels, config.quantizer.centres, config.entropy.kind
+    learned = config.quantizer.kind == "soft_to_hard"
+    if kind not in (("categorical", "context") if learned else ("factorized",)):
+        raise ValueError(
+            f"config.entropy.kind is {kind!r} and config.quantizer.kind {config.quantizer.kind!r}: 'factorized' prices "
+            "rounded latents, 'categorical' and 'context' those of 'soft_to_hard'."
+        )
+    if not learned:
+        return EntropyParts(FactorizedPrior(channels, tuple(config.entropy.filters), config.entropy.init_scale))
+    if centres < 2:
+        raise ValueError(f"config.quantizer.centres is {centres}: soft_to_hard needs at least 2 centres.")
+    if kind == "context":
+        return EntropyParts(None, ContextModel(channels, centres), LearnedCentres(centres))
+    return EntropyParts(CategoricalPrior(channels, centres), None, LearnedCentres(centres))
 
 
 class JointModel(nn.Module):
-    """The whole model; its parameters live under "encoder", "prior", "classifier" and "decoder"."""
+    """The whole model; its parameters live under the names of its attributes (PARTS)."""
 
     encoder: Encoder
-    prior: FactorizedPrior
     classifier: Classifier
     decoder: Decoder | None
+    prior: FactorizedPrior | CategoricalPrior | None
+    context: ContextModel | None = None
+    centres: LearnedCentres | None = None
 
     def __call__(
         self, images: jax.Array, noise_keys: jax.Array | None = None, train: bool = False, quantizer: str = "mixed"
@@ -122,12 +168,28 @@ class JointModel(nn.Module):
             train: batch statistics and noise; False means running statistics and real rounding.
             quantizer: in training, what the classifier sees: "noise", "mixed", "hard" (rounding, and no gradient into
                 the encoder, which then uses its running statistics). "none" holds in evaluation too.
+                A model with learned centres always uses them.
         """
         frozen = quantizer == "hard"
         y = self.encoder(images, train=train and not frozen)
         if frozen:
             y = jax.lax.stop_gradient(y)
-        offset = self.prior.offset()
+        if self.centres is not None:
+            y_hat, bits = self._with_centres(y, self.centres())
+        else:
+            y_hat, bits = self._rounded(y, noise_keys, train, quantizer)
+        logits = self.classifier(y_hat, train=train)
+        reconstruction = None
+        if self.decoder is not None:
+            reconstruction = self.decoder(y_hat, (images.shape[1], images.shape[2]), train=train)
+        return Outputs(logits, bits.sum(axis=(1, 2, 3)), reconstruction)
+
+    def _rounded(
+        self, y: jax.Array, noise_keys: jax.Array | None, train: bool, quantizer: str
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns y_hat and the bits of each latent, [B, h, w, c], by rounding or what stands in for it."""
+        prior = cast(FactorizedPrior, self.prior)
+        offset = prior.offset()
         if not train:
             y_hat = y_rate = dequantize(quantize(y, offset), offset)
         else:
@@ -135,14 +197,13 @@ class JointModel(nn.Module):
                 raise ValueError("Training needs noise_keys, one PRNG key an example.")
             y_rate = add_uniform_noise(noise_keys, y)
             y_hat = y_rate if quantizer == "noise" else straight_through_round(y, offset)
-        if quantizer == "none":
-            y_hat = y
-        bits = self.prior.bits(y_rate).sum(axis=(1, 2, 3))
-        logits = self.classifier(y_hat, train=train)
-        reconstruction = None
-        if self.decoder is not None:
-            reconstruction = self.decoder(y_hat, (images.shape[1], images.shape[2]), train=train)
-        return Outputs(logits, bits, reconstruction)
+        return y if quantizer == "none" else y_hat, prior.bits(y_rate)
+
+    def _with_centres(self, y: jax.Array, centres: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns y_hat and the bits of each latent, [B, h, w, c], by learned centres."""
+        y_hat, target = soft_to_hard(y, centres)
+        logits = cast(CategoricalPrior, self.prior)() if self.context is None else self.context(y_hat)
+        return y_hat, target_bits(logits, target)
 
 
 def build_model(config: ConfigDict, num_classes: int, channels: int, axis_name: str | None = None) -> JointModel:
@@ -157,7 +218,7 @@ def build_model(config: ConfigDict, num_classes: int, channels: int, axis_name: 
     decoder = build_decoder(config, channels, axis_name) if config.model.decoder.mode == "joint" else None
     return JointModel(
         encoder=build_encoder(config, axis_name),
-        prior=build_prior(config),
         classifier=build_classifier(config, num_classes, axis_name),
         decoder=decoder,
+        **build_entropy(config)._asdict(),
     )

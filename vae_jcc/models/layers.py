@@ -51,7 +51,8 @@ class ResidualBlock(nn.Module):
     """Pre-activation residual block (He et al. 2016, "Identity mappings"), two 3x3 convolutions.
 
     Maps [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]. Where the shape changes, the shortcut is a 1x1
-    convolution of the activated input.
+    convolution of the activated input; with `as_published`, as in Chamain, Qi and Ding (2022), it is one of the input
+    itself, and every convolution has a bias.
     """
 
     features: int
@@ -59,22 +60,27 @@ class ResidualBlock(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     conv_bias: bool = False
+    as_published: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies the block."""
+        bias = self.conv_bias or self.as_published
         norm = partial(batch_norm, train, dtype=self.dtype, axis_name=self.axis_name)
         same_shape = self.stride == 1 and x.shape[-1] == self.features
         h = nn.relu(norm(name="norm1")(x))
-        shortcut = x if same_shape else conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut")(h)
-        h = conv(self.features, 3, self.stride, dtype=self.dtype, name="conv1", bias=self.conv_bias)(h)
+        shortcut = x
+        if not same_shape:
+            projection = conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut", bias=self.as_published)
+            shortcut = projection(x if self.as_published else h)
+        h = conv(self.features, 3, self.stride, dtype=self.dtype, name="conv1", bias=bias)(h)
         h = nn.relu(norm(name="norm2")(h))
-        h = conv(self.features, 3, dtype=self.dtype, name="conv2", bias=self.conv_bias)(h)
+        h = conv(self.features, 3, dtype=self.dtype, name="conv2", bias=bias)(h)
         return h + shortcut
 
 
 class ResidualStages(nn.Module):
-    """Residual blocks in stages of (channels, blocks, stride of the first block), closed by norm and ReLU.
+    """Residual blocks in stages of (channels, blocks, stride of the first block), closed by norm and ReLU (optional).
 
     Maps [B, H, W, C] to [B, ceil(H/s), ceil(W/s), F] with s the product of the strides.
     """
@@ -83,7 +89,9 @@ class ResidualStages(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     conv_bias: bool = False
+    final_norm: bool = True
     final_relu: bool = True
+    as_published: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -96,8 +104,10 @@ class ResidualStages(nn.Module):
                     self.dtype,
                     self.axis_name,
                     self.conv_bias,
+                    self.as_published,
                     name=f"stage{i}_block{j}",
                 )
                 x = block(x, train)
-        x = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(x)
+        if self.final_norm:
+            x = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(x)
         return nn.relu(x) if self.final_relu else x

@@ -1,0 +1,38 @@
+"""Keys that the configuration got after models and checkpoints had been saved without them.
+
+Whoever reads an older configuration completes it with the values that mean what was done then. What is stored stays as
+it is: a model's fingerprint is taken of its own config.json.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+ADDED_KEYS: Mapping[str, Any] = {
+    "dataset.eval_margin": 0,
+    "model.encoder.as_published": False,
+    "model.classifier.as_published": False,
+    "quantizer.centres": 0,
+    "entropy.kind": "factorized",
+    "optim.nesterov": True,
+    "optim.decay_all": False,
+    "optim.rate_optimizer": "",
+    "optim.rate_fraction": 5e-4,
+    "optim.schedule": "cosine",
+}
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a copy of a saved configuration (JSON values) in which every added key is present.
+
+    Raises:
+        KeyError: a whole section is missing; that is damage, not age.
+    """
+    completed = copy.deepcopy(dict(settings))
+    for name, value in ADDED_KEYS.items():
+        *sections, key = name.split(".")
+        section = completed
+        for part in sections:
+            section = section[part]
+        section.setdefault(key, value)
+    return completed
