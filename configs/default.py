@@ -72,6 +72,14 @@ def get_config() -> ConfigDict:
     # "context" (the 2022 paper's masked 3-D convolutions over what is coded before)
     c.entropy.filters = (3, 3, 3)  # hidden widths of the factorized prior's monotonic networks (Balle 2018, app. 6.1)
     c.entropy.init_scale = 4.0  # half-width of the latent range that it first expects
+    c.entropy.context = ConfigDict()  # trained afterwards on the finished model's symbols: fewer bits, same accuracy
+    c.entropy.context.kind = ""  # "": the prior's tables code; "serial" (the 2022 paper's) or "parallel" (checkerboard)
+    c.entropy.context.features = 48  # of its hidden layers
+    c.entropy.context.blocks = 1  # serial: residual blocks
+    c.entropy.context.groups = 4  # parallel: groups of channels, 1..4; it decodes in twice as many passes
+    c.entropy.context.epochs = 3.0
+    c.entropy.context.fixed_fraction = 0.4  # last part of its training, in the integer arithmetic that codes
+    c.entropy.context.learning_rate = 2e-3  # of Adam
 
     c.loss = ConfigDict()
     c.loss.lam = 0.5  # weight of the rate: nats of cross-entropy per bpp

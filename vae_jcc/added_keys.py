@@ -14,6 +14,15 @@ ADDED_KEYS: Mapping[str, Any] = {
     "model.classifier.as_published": False,
     "quantizer.centres": 0,
     "entropy.kind": "factorized",
+    "entropy.context": {
+        "kind": "",
+        "features": 48,
+        "blocks": 1,
+        "groups": 4,
+        "epochs": 3.0,
+        "fixed_fraction": 0.4,
+        "learning_rate": 2e-3,
+    },
     "optim.nesterov": True,
     "optim.decay_all": False,
     "optim.rate_optimizer": "",
@@ -34,5 +43,5 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
         section = completed
         for part in sections:
             section = section[part]
-        section.setdefault(key, value)
+        section.setdefault(key, copy.deepcopy(value))
     return completed

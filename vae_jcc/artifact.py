@@ -4,11 +4,11 @@
     model.json            geometry, classes, offset, digests, fingerprint, what is known of its accuracy
     tables.vjct           integer coding tables (docs/bitstream.md)
     weights.safetensors   "encoder/params/...", "classifier/...", "decoder/...", "prior/..."; of learned centres also
-                          "centres/..." and, where they were trained with one, the context model's "context/..."
+                          "centres/...", and of models that code with a context model its integers, "context/..."
 
-The fingerprint covers what the bytes mean: tables, latent geometry, offset or centres, and the encoder, its weights and
-its shape. It leaves out the classifier and the decoder, so that a better receiver can be trained later for bytes that
-exist already.
+The fingerprint covers what the bytes mean: tables, context model, latent geometry, offset or centres, and the encoder,
+its weights and its shape. It leaves out the classifier and the decoder, so that a better receiver can be trained later
+for bytes that exist already.
 Loading metadata and tables needs neither JAX nor the weights; each part's weights are checked against their digest when
 they are loaded.
 """
@@ -25,7 +25,7 @@ import numpy as np
 
 from vae_jcc.added_keys import complete
 from vae_jcc.artifact_weights import Tensors, compact, digest, flatten, read_part, unflatten, write_parts
-from vae_jcc.coding import BitstreamError, CodingTables
+from vae_jcc.coding import BitstreamError, CodingTables, ContextCodec, LatentCodec, ParallelContext, SerialContext
 from vae_jcc.files import replace_folder, write_file
 
 if TYPE_CHECKING:
@@ -33,13 +33,18 @@ if TYPE_CHECKING:
 
     from vae_jcc.quantization import Quantizer
 
-FORMAT_VERSION = 1
+# 2: coded with a context model, which a reader of 1 does not know. Other models are still written as 1.
+FORMAT_VERSIONS = (1, 2)
+CONTEXTS: dict[str, type[SerialContext] | type[ParallelContext]] = {
+    "serial": SerialContext,
+    "parallel": ParallelContext,
+}
 ZOO = Path(__file__).parent / "zoo"
 
 MODEL_FILE = "model.json"  # by which a folder is known to be a model
 _CONFIG, _TABLES, _WEIGHTS = "config.json", "tables.vjct", "weights.safetensors"
 # Rounding these would change the symbols, and with them what the bytes mean.
-_EXACT_PARTS = ("encoder", "centres", "prior", "context")
+_EXACT_PARTS = ("encoder", "centres", "prior")
 
 
 class ArtifactError(ValueError):
@@ -66,6 +71,7 @@ class Artifact:
         facts: about its training.
         evaluation: of the test split by `evaluate_artifact`; empty where none was recorded.
         settings: the complete configuration that made the model, as JSON values (`config` is its usual form).
+        context: kind of the context model that it codes with, "serial" or "parallel"; "" for the tables alone.
     """
 
     folder: Path
@@ -83,6 +89,7 @@ class Artifact:
     facts: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     settings: Mapping[str, Any]
+    context: str = ""
 
     @classmethod
     def load(cls, name: str | Path) -> "Artifact":
@@ -97,9 +104,10 @@ class Artifact:
         """
         folder = resolve(name)
         model = _read_json(folder / MODEL_FILE)
-        if model.get("format") != FORMAT_VERSION:
+        if model.get("format") not in FORMAT_VERSIONS:
             raise ArtifactError(
-                f"{folder} has model format {model.get('format')}; this version reads {FORMAT_VERSION}: update vae_jcc."
+                f"{folder} has model format {model.get('format')}; this version reads up to "
+                f"{FORMAT_VERSIONS[-1]}: update vae_jcc."
             )
         try:
             tables = CodingTables.load(folder / _TABLES)
@@ -159,6 +167,19 @@ class Artifact:
         """
         tree = unflatten(self._tensors(part))
         return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
+
+    def make_codec(self) -> LatentCodec | ContextCodec:
+        """Returns what turns symbols into payloads and back.
+
+        Raises:
+            ArtifactError: the context model is damaged.
+        """
+        if not self.context:
+            return LatentCodec(self.tables)
+        try:
+            return ContextCodec(self.tables, CONTEXTS[self.context](self._tensors("context")))
+        except (KeyError, ValueError) as error:
+            raise ArtifactError(f"{self.folder}: its context model cannot be used ({error!r}).") from error
 
     def _tensors(self, part: str) -> Tensors:
         if part not in self.digests:
@@ -228,7 +249,7 @@ def save_artifact(
         dataset: name of the training data.
         dataset_note: see `Artifact`.
         facts: about the training; JSON values.
-        dtype: of the receiver's kernels, "float32" or "float16". Encoder, centres, prior and context model stay
+        dtype: of the receiver's kernels, "float32" or "float16". Encoder, centres and prior stay
             float32, so that the symbols do not depend on it; so do biases and statistics, which are small.
 
     Raises:
@@ -282,6 +303,34 @@ def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
     _write(replace(artifact, digests=digests), parts)
 
 
+def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any]) -> None:
+    """Makes a model code with a context model; its bytes, and so its fingerprint, become others.
+
+    Args:
+        path: the artifact's folder.
+        kind: "serial" or "parallel".
+        tensors: integers as `SerialContext` or `ParallelContext` takes them.
+        facts: about its training, kept with the model's others under "context".
+
+    Raises:
+        ArtifactError: there is no model, or it is damaged, or the context model does not fit it.
+    """
+    artifact = Artifact.load(path)
+    parts = {name: artifact._tensors(name) for name in artifact.parts} | {"context": dict(tensors)}
+    changed = replace(
+        artifact,
+        context=kind,
+        digests={name: digest(part) for name, part in parts.items()},
+        facts={**artifact.facts, "context": dict(facts)},
+        evaluation={},
+    )
+    try:
+        ContextCodec(changed.tables, CONTEXTS[kind](tensors))
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{path}: this context model does not fit the model ({error!r}).") from error
+    _write(changed, parts)
+
+
 def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     """Records figures with the model, for `vae-jcc models`: what `evaluate_artifact` returned, and on which data.
 
@@ -307,13 +356,17 @@ def _fingerprint(artifact: Artifact) -> bytes:
     the encoder's settings count too.
     """
     geometry = {name: getattr(artifact, name) for name in ("channels", "latent_channels", "stride")}
+    if artifact.context:
+        geometry["context"] = artifact.context
     encoder = {"compute_dtype": artifact.settings["compute_dtype"], **artifact.settings["model"]["encoder"]}
     return hashlib.sha256(
         b"vae_jcc model 1\n"
         + json.dumps({"geometry": geometry, "encoder": encoder}, sort_keys=True).encode()
         + artifact.offset.astype("<f4").tobytes()
         + artifact.tables.fingerprint()
-        + bytes.fromhex(artifact.digests["encoder"] + artifact.digests.get("centres", ""))
+        + bytes.fromhex(
+            artifact.digests["encoder"] + "".join(artifact.digests.get(part, "") for part in ("centres", "context"))
+        )
     ).digest()
 
 
@@ -333,7 +386,7 @@ def _check_geometry(artifact: Artifact) -> None:
 
 def _to_json(artifact: Artifact) -> bytes:
     model = {
-        "format": FORMAT_VERSION,
+        "format": 2 if artifact.context else 1,
         "fingerprint": _fingerprint(artifact).hex(),
         "channels": artifact.channels,
         "input_size": artifact.input_size,
@@ -347,6 +400,8 @@ def _to_json(artifact: Artifact) -> bytes:
         "evaluation": artifact.evaluation,
         "weights": artifact.digests,
     }
+    if artifact.context:
+        model["context"] = artifact.context
     return (json.dumps(model, indent=1) + "\n").encode()
 
 
@@ -368,6 +423,7 @@ def _from_json(folder: Path, model: dict[str, Any], settings: dict[str, Any], ta
         facts=dict(model["facts"]),
         evaluation=dict(model["evaluation"]),
         settings=settings,
+        context=str(model.get("context", "")),
     )
 
 

@@ -1,6 +1,6 @@
 """The edge: pictures in, bytes out.
 
-images u8 --group by size--> [B, H, W, C] --encoder--> symbols --LatentCodec--> payloads --container--> bytes
+images u8 --group by size--> [B, H, W, C] --encoder--> symbols --codec--> payloads --container--> bytes
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import LatentCodec, pack_file, pack_stream
+from vae_jcc.coding import pack_file, pack_stream
 from vae_jcc.grouping import by_key
 
 Images = np.ndarray | Sequence[np.ndarray]
@@ -38,7 +38,7 @@ class EdgeEncoder:
         self.artifact = artifact
         self._encode = make_encode_fn(build_encoder(artifact.config))
         self._variables = artifact.variables("encoder")
-        self._codec = LatentCodec(artifact.tables)
+        self._codec = artifact.make_codec()
 
     @classmethod
     def load(cls, name_or_dir: str | Path) -> "EdgeEncoder":

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import LatentCodec, pack_file, pack_stream
+from vae_jcc.coding import pack_file, pack_stream
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source, open_source
@@ -78,8 +78,9 @@ def evaluate_artifact(
         progress: called with the number of images done so far.
 
     Returns:
-        "n_images", "top1", "top5", and per pixel: "bpp_estimated" (the prior's bits), "bpp_payload" (the entropy
-        coder's bytes), "bpp_file" (stream format, one header for all), "bpp_single_file" (a file for each image);
+        "n_images", "top1", "top5", and per pixel: "bpp_estimated" (bits by the prior, or by the context model that
+        codes), "bpp_payload" (the entropy coder's bytes), "bpp_file" (stream format, one header for all),
+        "bpp_single_file" (a file for each image);
         "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits.
 
     Raises:
@@ -94,7 +95,8 @@ def evaluate_artifact(
     encode = make_encode_fn(build_encoder(artifact.config))
     classify = make_classify_fn(build_classifier(artifact.config, len(artifact.class_names)))
     edge, receiver = (artifact.variables(part) for part in ("encoder", "classifier"))
-    quantizer, codec, estimate = artifact.quantizer, LatentCodec(artifact.tables), _make_estimate_fn(artifact)
+    quantizer, codec = artifact.quantizer, artifact.make_codec()
+    estimate = (lambda s: codec.bits(s).sum(axis=(1, 2, 3))) if artifact.context else _make_estimate_fn(artifact)
 
     ranks, bits, payloads, sizes, singles = [], [], [], [], 0
     image_size = 0 if source.info.image_size else min(artifact.input_size)

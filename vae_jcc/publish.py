@@ -26,6 +26,7 @@ from vae_jcc.entropy.factorized import quantization_offset
 from vae_jcc.entropy.tabulate import as_float32, count_logits, prior_layers, tabulate, tabulate_categorical
 from vae_jcc.evaluate import count_symbols, evaluate_artifact, input_shape
 from vae_jcc.models.joint import PARTS, build_encoder
+from vae_jcc.train_context import train_context
 from vae_jcc.train_decoder import train_decoder
 
 _LIBRARIES = ("jax", "flax", "optax", "numpy", "constriction", "pillow")
@@ -52,6 +53,9 @@ def publish(
     export_artifact(folder, config, variables, test, image_shape[:2], validation)
     if config.model.decoder.mode == "frozen":
         train_decoder(config, folder, train)
+    if config.entropy.context.kind:
+        start = variables["params"].get("context") if config.entropy.context.kind == "serial" else None
+        train_context(config, folder, train, validation, start)
     artifact = Artifact.load(str(folder))
     ours = evaluate_artifact(artifact, test, batch_size=config.eval.batch_size)
     ours |= {"dataset": config.dataset.name, "split": config.dataset.test_split, "data_note": config.dataset.note}
@@ -94,14 +98,14 @@ def export_artifact(
         variables: {"params", "batch_stats"} of the joint model.
         source: of the images that it is for; names the classes.
         input_size: (H, W) of the training images.
-        validation: images whose symbols are counted, for a model that was trained with a context model: until the bytes
-            are coded with that itself, each channel is coded by how often its symbols occur.
+        validation: images whose symbols are counted, for a model that was trained with a context model: its tables say
+            how often each symbol occurs in a channel.
 
     Raises:
         ValueError: a model with a context model comes without validation images.
     """
     params, stats = variables["params"], variables["batch_stats"]
-    parts = {p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS if p in params}
+    parts = {p: {"params": params[p], "batch_stats": stats.get(p, {})} for p in PARTS if p in params and p != "context"}
     if "centres" in parts:
         centres = np.asarray(params["centres"]["values"])
         if "prior" not in parts:

@@ -1,6 +1,6 @@
 """The receiver: bytes in; what the camera saw, or the picture, out.
 
-bytes --container--> payloads --LatentCodec--> symbols --classifier--> probabilities
+bytes --container--> payloads --codec--> symbols --classifier--> probabilities
                                                    \\---decoder------> images u8
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import MAX_PIXELS, Header, LatentCodec, peek, unpack_file, unpack_stream
+from vae_jcc.coding import MAX_PIXELS, Header, peek, unpack_file, unpack_stream
 from vae_jcc.grouping import by_key
 
 Data = bytes | Sequence[bytes]
@@ -34,7 +34,7 @@ class Receiver:
     def __init__(self, artifact: Artifact, max_pixels: int = MAX_PIXELS) -> None:
         """Prepares the coder; a picture of more than `max_pixels` pixels is refused before anything is allocated."""
         self.artifact = artifact
-        self._codec = LatentCodec(artifact.tables)
+        self._codec = artifact.make_codec()
         self._max_pixels = max_pixels
 
     @classmethod
@@ -96,14 +96,14 @@ class Receiver:
             "kind" ("file" or "stream"), "format" (its version), "fingerprint" (the model's, hexadecimal), "images",
             "height" and "width" (None where sizes differ), "latent" ([h, w, c] or None), "bytes" ("payload"; "header",
             which is all that stands around the payloads, a stream's index and the checksum too; "total"),
-            "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the tables' exact code
+            "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the codec's exact code
             length. Their sum is the payload but for the coder's last few bits an image.
         """
         header, payloads, sizes = self._unpack(data)
         decoded = self._decode_payloads(payloads, sizes)
         payload, pixels = sum(map(len, payloads)), sum(height * width for height, width in sizes)
         shapes = {symbols.shape for symbols in decoded}
-        channel_bits = np.sum([self.artifact.tables.bits(symbols).sum(axis=(0, 1)) for symbols in decoded], axis=0)
+        channel_bits = np.sum([self._codec.bits(symbols[None]).sum(axis=(0, 1, 2)) for symbols in decoded], axis=0)
         return {
             "kind": header.kind,
             "format": header.version,

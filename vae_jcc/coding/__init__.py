@@ -5,15 +5,21 @@ This room needs NumPy and the coder library only; it runs where neither JAX nor 
 
 from vae_jcc.coding.codec import LatentCodec
 from vae_jcc.coding.container import MAX_PIXELS, Header, pack_file, pack_stream, peek, unpack_file, unpack_stream
+from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.errors import BitstreamError
+from vae_jcc.coding.parallel_context import ParallelContext
+from vae_jcc.coding.serial_context import SerialContext
 from vae_jcc.coding.tables import CodingTables
 
 __all__ = [
     "MAX_PIXELS",
     "BitstreamError",
     "CodingTables",
+    "ContextCodec",
     "Header",
     "LatentCodec",
+    "ParallelContext",
+    "SerialContext",
     "pack_file",
     "pack_stream",
     "peek",

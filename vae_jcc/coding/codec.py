@@ -67,6 +67,13 @@ class LatentCodec:
             for b, s in enumerate(flat)
         ]
 
+    def bits(self, symbols: np.ndarray) -> np.ndarray:
+        """Returns the exact code length of every symbol in bits, float64 [B, h, w, c], of int32 [B, h, w, c].
+
+        The coder's own ending is not in it.
+        """
+        return self.tables.bits(symbols)
+
     def decode_batch(self, payloads: Sequence[bytes], shape: tuple[int, int]) -> np.ndarray:
         """Returns the symbols, int32 [B, h, w, c], of payloads that share one latent grid (h, w).
 

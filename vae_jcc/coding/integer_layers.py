@@ -13,7 +13,8 @@ SUMS_PER_STEP = np.float32(64)  # of an activation
 _EXACT = 2**24
 _LOGIT_SHIFT = np.float32(1 / 32)
 _LOGIT_LIMIT = 2**15
-_SYMBOL_STEPS, _SYMBOL_LIMIT = 16, 15  # an input is a symbol within +-15, in steps of 1/16
+SYMBOL_LIMIT = 15  # an input is a symbol within +-15, in steps of 1/16
+_SYMBOL_STEPS = 16
 
 
 def check_exact(matrix: np.ndarray, bias: np.ndarray) -> None:
@@ -25,9 +26,16 @@ def check_exact(matrix: np.ndarray, bias: np.ndarray) -> None:
         raise ValueError(f"A layer's sums reach {largest:.0f}; below {_EXACT} they are exact.")
 
 
-def inputs(symbols: np.ndarray) -> np.ndarray:
-    """Returns what a network reads for symbols int32: float32 of the same shape, within +-240."""
-    return (np.clip(symbols, -_SYMBOL_LIMIT, _SYMBOL_LIMIT) * _SYMBOL_STEPS).astype(np.float32)
+def inputs(symbols: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
+    """Returns what a network reads for symbols int32: float32 of the same shape, in steps of 1/16, within +-255.
+
+    Args:
+        symbols: as they stand in the latent, 0 for escaped ones.
+        levels: int32 [L], what stands for the symbols 0..L-1 of learned centres; None: the symbols themselves.
+    """
+    if levels is not None:
+        return levels[symbols].astype(np.float32)
+    return (np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT) * _SYMBOL_STEPS).astype(np.float32)
 
 
 def activation(total: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class ParallelContext:
 
         "groups" int32 [c] is the group of each channel; "base" int32 [c, slots]; and for every pass p >= 1 "kernelP_0"
         int8 [5, 5, c, F], "kernelP_1" int8 [F, F], "kernelP_2" int8 [F, channels of the group * slots] with biases
-        "biasP_0".. int32.
+        "biasP_0".. int32. "levels" int32 [L], where present, are the inputs that stand for symbols 0..L-1.
 
         Raises:
             ValueError: a tensor is missing or its sums could leave the range in which float32 is exact.
@@ -34,6 +34,7 @@ class ParallelContext:
             raise ValueError("A parallel context model has groups and a base.")
         self.base = tensors["base"].astype(np.int32)
         groups = tensors["groups"]
+        self._levels = tensors.get("levels")
         self.passes = 2 * (int(groups.max()) + 1)
         self._members = [np.flatnonzero(groups == g) for g in range(self.passes // 2)]
         self._networks = [_Network(tensors, p) for p in range(1, self.passes)]
@@ -51,7 +52,7 @@ class ParallelContext:
     def logits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns logits int32 [B, c, h, w, slots], steps of 1/32 bit, of symbols int32 [B, c, h, w]."""
         batch, channels, height, width = symbols.shape
-        known = integer.inputs(symbols).reshape(batch, channels, -1)
+        known = integer.inputs(symbols, self._levels).reshape(batch, channels, -1)
         seen = np.zeros_like(known)
         out = np.empty((batch, channels, height * width, self.base.shape[1]), np.int32)
         for p, places in enumerate(self._places((height, width))):
@@ -75,7 +76,7 @@ class ParallelContext:
                 continue
             logits = self._pass(p, seen, shape)
             symbols = read(logits.reshape(batch, -1, logits.shape[-1]).transpose(1, 0, 2))
-            seen[:, *places] = integer.inputs(symbols).T.reshape(logits.shape[:-1])
+            seen[:, *places] = integer.inputs(symbols, self._levels).T.reshape(logits.shape[:-1])
 
     def _places(self, shape: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns for each pass its channels [n, 1] and its places [1, m] in raster order."""

@@ -33,7 +33,7 @@ class SerialContext:
         if len(names) < 2 or len(names) % 2 or "base" not in tensors:
             raise ValueError("A context model has a first, a last, and two layers for each residual block, and a base.")
         self.base = tensors["base"].astype(np.int32)
-        self._levels = tensors["levels"].astype(np.int32) if "levels" in tensors else None
+        self._levels = tensors.get("levels")
         self._layers = []
         for i, name in enumerate(names):
             layer = _Layer(tensors[name], tensors[f"bias{i}"], first=i == 0, residual=i > 0 and i % 2 == 0)
@@ -41,7 +41,7 @@ class SerialContext:
 
     def logits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns logits int32 [B, c, h, w, slots], steps of 1/32 bit, of symbols int32 [B, c, h, w] in one pass."""
-        x = self.inputs(symbols)[..., None]
+        x = integer.inputs(symbols, self._levels)[..., None]
         last = len(self._layers) - 1
         skip = x
         for i, layer in enumerate(self._layers):
@@ -84,7 +84,7 @@ class SerialContext:
                 for j in range(width):
                     logits = self._place(inputs, above, i, j)
                     symbols = read((logits + base)[None])[0]
-                    inputs[0][i + 1, j + 1, 0] = self.inputs(symbols)
+                    inputs[0][i + 1, j + 1, 0] = integer.inputs(symbols, self._levels)
 
     def _place(self, inputs: list[np.ndarray], above: list[np.ndarray], i: int, j: int) -> np.ndarray:
         """Fills in the activations at one place and returns its logits int32 [B, slots] without the base."""
@@ -103,12 +103,6 @@ class SerialContext:
             if not k % 2:
                 skip = x
         raise AssertionError("unreachable")
-
-    def inputs(self, symbols: np.ndarray) -> np.ndarray:
-        """Returns what the network reads for symbols, float32 of the same shape."""
-        if self._levels is not None:
-            return self._levels[symbols].astype(np.float32)
-        return integer.inputs(symbols)
 
 
 class _Layer:

@@ -1,0 +1,188 @@
+"""Trains a context model on a finished artifact: the same symbols in fewer bits, accuracy untouched by construction.
+
+It starts from the tables of the model's prior, learns in float, and then goes on in the integer arithmetic in which it
+will code (quantization-aware), so that what codes is what was trained.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jcc import optim
+from vae_jcc.artifact import Artifact, add_context
+from vae_jcc.benchmark.cost import count_parameters
+from vae_jcc.coding.integer_layers import SYMBOL_LIMIT
+from vae_jcc.coding.slots import SlotMap
+from vae_jcc.data.pipeline import eval_batches, train_iterator
+from vae_jcc.data.sources import Source
+from vae_jcc.entropy.context import LOG2_IMPOSSIBLE, ContextModel, slot_bits
+from vae_jcc.entropy.export import to_integers
+from vae_jcc.entropy.fixed_point import ACTIVATION_BITS, ACTIVATION_LIMIT
+from vae_jcc.entropy.parallel_context import ParallelContextModel, group_channels
+from vae_jcc.evaluate import input_settings
+from vae_jcc.inference import make_encode_fn
+from vae_jcc.models.joint import build_encoder
+
+Tensors = dict[str, np.ndarray]
+Prepared = tuple[np.ndarray, np.ndarray]  # values float32 and slots int32, both [B, h, w, c]
+
+
+def train_context(
+    config: ConfigDict,
+    folder: Path,
+    source: Source,
+    validation: Source,
+    start: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains the context model that `config.entropy.context` describes and makes the artifact code with it.
+
+    The encoder runs as it is shipped.
+
+    Args:
+        config: the complete configuration.
+        folder: of the artifact.
+        source: training images.
+        validation: images to measure on.
+        start: parameters of a serial context model that was trained with the encoder, to go on from; or None.
+
+    Returns:
+        "kind", "parameters", and bits per validation image: "bits_tables" (the tables alone), "bits_float" (the context
+        model at the end of its training in float) and "bits" (in integers, as it codes).
+
+    Raises:
+        ValueError: the kind is unknown, or the number of groups does not fit.
+    """
+    artifact, settings = Artifact.load(str(folder)), config.entropy.context
+    model, extra = _build(settings, artifact, start)
+    prepare = _Prepare(artifact, config)
+
+    def bits(params: Any, values: jax.Array, slots: jax.Array, fixed: bool) -> jax.Array:
+        logits: Any = model.apply({"params": params}, values, fixed)
+        return slot_bits(logits, slots).sum(axis=(1, 2, 3))
+
+    measure = jax.jit(bits, static_argnums=3)
+    total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
+    fixed_from = round(total * (1 - settings.fixed_fraction))
+    optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
+
+    def average(params: Any, fixed: bool) -> float:
+        return _mean(config, validation, lambda images: measure(params, *prepare(images), fixed))
+
+    def step(params: Any, opt_state: Any, values: jax.Array, slots: jax.Array, fixed: bool) -> tuple[Any, Any, Any]:
+        loss, grads = jax.value_and_grad(lambda p: bits(p, values, slots, fixed).mean())(params)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    run = jax.jit(step, static_argnums=4)
+    params, opt_state, bits_float = None, None, float("nan")
+    iterator = train_iterator(source, batch_size=config.train.batch_size, seed=config.seed, **input_settings(config))
+    try:
+        for i in range(total):
+            values, slots = prepare(next(iterator)["image"])
+            if params is None:
+                params = _initial(model, config.seed, values[:1], artifact, start)
+                opt_state = optimizer.init(params)
+            if i == fixed_from:
+                bits_float = average(params, False)
+            params, opt_state, loss = run(params, opt_state, values, slots, i >= fixed_from)
+            if (i + 1) % 200 == 0:
+                logging.info("context step %d/%d  %.1f bits an image", i + 1, total, float(loss))
+    finally:
+        iterator.close()
+    if params is None:
+        raise ValueError("There are no training images for the context model: check dataset.train_split.")
+    tables = artifact.tables
+    facts = {
+        "kind": settings.kind,
+        "parameters": count_parameters(params),
+        "bits_tables": _mean(config, validation, lambda images: tables.expected_bits(prepare.symbols(images))),
+        "bits_float": bits_float,
+        "bits": average(params, True),
+    }
+    add_context(folder, settings.kind, to_integers(params) | extra, facts)
+    return facts
+
+
+class _Prepare:
+    """Turns images uint8 [B, H, W, C] into what a context model reads and what it has to predict."""
+
+    def __init__(self, artifact: Artifact, config: ConfigDict) -> None:
+        self._encode, self._edge = make_encode_fn(build_encoder(config)), artifact.variables("encoder")
+        self._quantizer, self._map = artifact.quantizer, SlotMap(artifact.tables)
+        self._levels = levels(artifact)
+
+    def symbols(self, images: np.ndarray) -> np.ndarray:
+        """Returns symbols int32 [B, h, w, c]."""
+        return np.asarray(self._encode(self._edge, self._quantizer, images))
+
+    def __call__(self, images: np.ndarray) -> Prepared:
+        planes, slots, escaped = self._map.to_slots(self.symbols(images))
+        known = np.where(escaped, 0, planes)
+        if self._levels is None:
+            values: np.ndarray = np.clip(known, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.float32)
+        else:
+            values = self._levels[known] / np.float32(2**ACTIVATION_BITS)
+        return values.transpose(0, 2, 3, 1), slots.transpose(0, 2, 3, 1)
+
+
+def levels(artifact: Artifact) -> np.ndarray | None:
+    """Returns what a context model reads for symbols 0..L-1 of learned centres, int32 [L] in steps; else None."""
+    if "centres" not in artifact.parts:
+        return None
+    centres = artifact.variables("centres")["params"]["values"]
+    steps = np.floor(centres * 2.0**ACTIVATION_BITS + 0.5)
+    return np.clip(steps, -ACTIVATION_LIMIT, ACTIVATION_LIMIT).astype(np.int32)
+
+
+def _build(settings: ConfigDict, artifact: Artifact, start: Mapping[str, Any] | None) -> tuple[Any, Tensors]:
+    """Returns the model and the tensors that it codes with besides its parameters."""
+    slots = max(len(row) for row in artifact.tables.counts)
+    costs = [float(-(p * np.log2(p)).sum()) for p in (row / row.sum() for row in artifact.tables.counts)]
+    known = levels(artifact)
+    extra = {} if known is None else {"levels": known}
+    if settings.kind == "serial":
+        features, blocks = settings.features, settings.blocks
+        if start is not None:
+            features, blocks = start["kernel0"].shape[-1], (len([n for n in start if n.startswith("kernel")]) - 2) // 2
+        return ContextModel(artifact.latent_channels, slots, features, blocks), extra
+    if settings.kind == "parallel":
+        groups = group_channels(costs, settings.groups)
+        return ParallelContextModel(tuple(groups.tolist()), slots, settings.features), extra | {"groups": groups}
+    raise ValueError(f"config.entropy.context.kind is {settings.kind!r}: choose 'serial', 'parallel' or ''.")
+
+
+def _initial(
+    model: Any, seed: int, values: np.ndarray, artifact: Artifact, start: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Returns fresh parameters on the base of the tables, or those of `start` with an escape slot added."""
+    params = dict(jax.jit(model.init)(jax.random.key(seed), values)["params"])
+    base: np.ndarray = np.full(params["base"].shape, LOG2_IMPOSSIBLE, np.float32)
+    for k, row in enumerate(artifact.tables.counts):
+        base[k, : len(row)] = np.log2(row.astype(np.float64) / row.sum())
+    if start is None:
+        return params | {"base": jnp.asarray(base)}
+    last = f"{len([n for n in start if n.startswith('kernel')]) - 1}"
+    fitted = {name: jnp.asarray(value, jnp.float32) for name, value in start.items()}
+    for name in (f"kernel{last}", f"bias{last}"):
+        fitted[name] = jnp.pad(fitted[name], [(0, 0)] * (fitted[name].ndim - 1) + [(0, 1)])
+    base[:, :-1] = np.asarray(start["base"])
+    return fitted | {"base": jnp.asarray(base)}
+
+
+def _mean(config: ConfigDict, source: Source, per_image: Callable[[np.ndarray], Any]) -> float:
+    """Returns the mean over a source's images of what `per_image` makes of a batch, [B]."""
+    sums = np.zeros(2)
+    batches = eval_batches(
+        source, batch_size=config.eval.batch_size, margin=config.dataset.eval_margin, **input_settings(config)
+    )
+    for batch in batches:
+        mask = batch["mask"]
+        sums += (float((np.asarray(per_image(batch["image"])) * mask).sum()), float(mask.sum()))
+    return float(sums[0] / sums[1])
