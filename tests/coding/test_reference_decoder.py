@@ -54,9 +54,15 @@ class Message:
 
 
 def read_payload(payload: bytes, rows: list[tuple[int, list[int]]], height: int, width: int) -> list[list[list[int]]]:
-    """Sections 4 and 6: returns the symbols [h][w][c]."""
+    """Section 4: returns the symbols [h][w][c]."""
     message = Message(payload)
     slots = [[message.slot(counts) for _ in range(height * width)] for _, counts in rows]
+    symbols = read_excesses(message, slots, rows)
+    return [[[plane[y * width + x] for plane in symbols] for x in range(width)] for y in range(height)]
+
+
+def read_excesses(message: Message, slots: list[list[int]], rows: list[tuple[int, list[int]]]) -> list[list[int]]:
+    """Section 6: returns the symbols of slots, each [c][h * w]."""
     escaped = [(k, i) for k, (_, counts) in enumerate(rows) for i, s in enumerate(slots[k]) if s == len(counts) - 1]
     symbols = [[minimum + s for s in plane] for (minimum, _), plane in zip(rows, slots, strict=True)]
     classes = [message.slot([2 ** (23 - k) for k in range(17)] + [8] * 16) for _ in escaped]
@@ -67,7 +73,7 @@ def read_payload(payload: bytes, rows: list[tuple[int, list[int]]], height: int,
         excess, (minimum, counts) = value - 1, rows[k]
         maximum = minimum + len(counts) - 2
         symbols[k][i] = minimum - 1 - excess // 2 if excess % 2 else maximum + 1 + excess // 2
-    return [[[plane[y * width + x] for plane in symbols] for x in range(width)] for y in range(height)]
+    return symbols
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
