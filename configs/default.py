@@ -26,9 +26,7 @@ def get_config() -> ConfigDict:
     c.dataset.note = ""  # stated beside every figure, e.g. "JPEG-75 copy"
     c.dataset.image_size = 0  # side in pixels to which training images are brought; 0 = as they come (one common size)
     c.dataset.margin = 0  # extra pixels around image_size that training batches keep, for random crops on the device
-    c.dataset.eval_margin = (
-        0  # the same in evaluation, where the centre is cut out: as much as margin is the paper's way
-    )
+    c.dataset.eval_margin = 0  # the same around evaluation's images, whose centre is cut out
     c.dataset.on_corrupt = "raise"  # "raise": stop and name the file; "skip": leave it out and count it
     c.dataset.workers = 0  # decoding processes for data sets that do not fit into memory_limit; 0 = in this process
     c.dataset.memory_limit = 4 * 2**30  # bytes of decoded images that may stay in memory
@@ -62,14 +60,14 @@ def get_config() -> ConfigDict:
     c.model.decoder.learning_rate = 1e-3  # of Adam, in the "frozen" training
 
     c.quantizer = ConfigDict()
-    c.quantizer.kind = "mixed"  # what the classifier sees: "noise", "mixed" (straight-through), "noise_then_hard",
-    # or "soft_to_hard" (learned centres: forward the nearest one, backward a soft assignment; the 2022 paper)
-    c.quantizer.centres = 0  # L of soft_to_hard, at least 2; 0 = not used
+    c.quantizer.kind = (
+        "mixed"  # "noise", "mixed" (straight-through), "noise_then_hard", "soft_to_hard" (models/joint.py)
+    )
+    c.quantizer.centres = 0  # soft_to_hard: L learned centres, at least 2 (the 2022 paper); 0 = not used
     c.quantizer.hard_fraction = 0.3  # noise_then_hard: last part of training, on hard symbols with a frozen encoder
 
     c.entropy = ConfigDict()
-    c.entropy.kind = "factorized"  # of rounded latents; soft_to_hard: "categorical" (a distribution a channel) or
-    # "context" (the 2022 paper's masked 3-D convolutions over what is coded before)
+    c.entropy.kind = "factorized"  # soft_to_hard: "categorical" (a channel's frequencies) or "context" (the paper's)
     c.entropy.filters = (3, 3, 3)  # hidden widths of the factorized prior's monotonic networks (Balle 2018, app. 6.1)
     c.entropy.init_scale = 4.0  # half-width of the latent range that it first expects
     c.entropy.context = ConfigDict()  # trained afterwards on the finished model's symbols: fewer bits, same accuracy
@@ -93,17 +91,16 @@ def get_config() -> ConfigDict:
     c.loss.distill_temperature = 2.0
 
     c.optim = ConfigDict()
-    c.optim.kind = "sgd"  # "sgd" (Nesterov momentum) or "adamw"
+    c.optim.kind = "sgd"  # "sgd" (momentum) or "adamw"
     c.optim.learning_rate = 0.2  # peak
     c.optim.momentum = 0.9  # sgd
-    c.optim.nesterov = True  # sgd
+    c.optim.nesterov = True  # sgd: Nesterov momentum
     c.optim.b2 = 0.999  # adamw
     c.optim.weight_decay = 5e-4  # of convolution and dense kernels only; sgd: L2 in the gradient; adamw: decoupled
-    c.optim.decay_all = False  # sgd: weight decay of every variable (the 2022 paper)
+    c.optim.decay_all = False  # sgd: weight decay of all variables that it trains (the 2022 paper)
     c.optim.prior_learning_rate = 5e-3  # of Adam on the entropy model, whose gradients have their own scale
-    c.optim.rate_optimizer = ""  # "": one joint objective; "adam": sgd on all but the rate, and Adam on the rate, each
-    # over all variables (the 2022 paper)
-    c.optim.rate_fraction = 5e-4  # rate_optimizer: its learning rate, as a fraction of the other's
+    c.optim.rate_optimizer = ""  # "adam": a separate one for the rate, over all variables (the 2022 paper); "" = joint
+    c.optim.rate_fraction = 5e-4  # its learning rate, as a fraction of learning_rate
     c.optim.schedule = "cosine"  # after the warm-up: "cosine", or "steps" (a tenth each at 50 % and 75 %)
     c.optim.warmup_epochs = 2.0
     c.optim.final_fraction = 0.0  # cosine: learning rate at the end, as a fraction of the peak

@@ -11,7 +11,7 @@ import pytest
 from vae_jcc.data.array_source import ArraySource, load_into_memory
 from vae_jcc.data.errors import CorruptImageError, DataError
 from vae_jcc.data.pipeline import TrainIterator, eval_batches, train_iterator
-from vae_jcc.data.sources import open_source
+from vae_jcc.data.sources import SourceInfo, open_source
 
 STREAMED, IN_MEMORY = 0, 2**30
 EITHER = pytest.mark.parametrize("memory_limit", [STREAMED, IN_MEMORY], ids=["streamed", "in memory"])
@@ -172,6 +172,19 @@ def test_image_size_and_margin(numbered: Any) -> None:
     (batch,) = eval_batches(numbered(6, None), batch_size=6, image_size=8)
     assert batch["image"].shape == (6, 8, 8, 1)
     np.testing.assert_array_equal(batch["image"][:, 4, 4, 0], np.arange(6))
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**20])
+def test_evaluation_cuts_its_margin_away(memory_limit: int) -> None:
+    """With a margin of 2 around 4 pixels, pictures of 8 are not scaled: their centre is what remains."""
+    pixels = np.random.default_rng(5).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    info = SourceInfo("grain", "test", 5, 5, tuple("abcde"), 1, (8, 8), "")
+    source = ArraySource(info, pixels, np.arange(5, dtype=np.int32))
+    batches = eval_batches(source, batch_size=3, image_size=4, margin=2, memory_limit=memory_limit)
+    images = np.concatenate([b["image"][b["mask"] > 0] for b in batches])
+    np.testing.assert_array_equal(images, pixels[:, 2:6, 2:6])
+    with pytest.raises(DataError, match=r"config\.dataset\.eval_margin"):
+        eval_batches(source, batch_size=3, margin=2)
 
 
 def test_refuses_what_cannot_be(numbered: Any) -> None:

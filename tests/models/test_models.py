@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from configs import cifar10, cifar10_patchify, imagenet, imagenette, quickstart
+from configs.paper import ae_v1, ae_v2, ae_v3, ae_v4
 from vae_jcc.benchmark.cost import count_macs, count_parameters
 from vae_jcc.models.decoder import depth_to_space
-from vae_jcc.models.joint import build_decoder, build_encoder, build_model
+from vae_jcc.models.joint import build_classifier, build_decoder, build_encoder, build_model
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,44 @@ def test_encoder_sizes(config, channels, parameters):
     encoder = build_encoder(config.get_config())
     variables = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
     assert count_parameters(variables["params"]) == parameters
+
+
+@pytest.mark.parametrize(
+    ("config", "side", "latent", "parameters", "macs_per_pixel"),
+    [
+        (ae_v1, 32, (8, 8, 16), 24_272, 3_292),
+        (ae_v2, 32, (8, 8, 16), 385_776, 51_952),
+        (ae_v3, 160, (20, 20, 32), 98_976, 4_360),
+        (ae_v4, 160, (20, 20, 32), 1_550_816, 56_224),
+    ],
+)
+def test_the_papers_encoders_are_as_large_and_as_costly_as_published(config, side, latent, parameters, macs_per_pixel):
+    """AE-V3 and AE-V4 as counted from the published code; AE-V1 and AE-V2 are relatives, so these are our own."""
+    encoder = build_encoder(config.get_config())
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    assert count_parameters(variables["params"]) == parameters
+    assert jax.eval_shape(encoder.apply, variables, images).shape == (1, *latent)
+    assert count_macs(encoder.apply, variables, images) == macs_per_pixel * side**2
+
+
+def test_the_papers_classifier_is_as_large_as_published():
+    """At 1000 classes, every bias counted."""
+    classifier = build_classifier(ae_v3.get_config(), 1000)
+    y_hat = jax.ShapeDtypeStruct((1, 20, 20, 32), jnp.float32)
+    assert count_parameters(jax.eval_shape(classifier.init, jax.random.key(0), y_hat)["params"]) == 11_345_128
+
+
+def test_the_published_latent_is_the_last_norms(key, rng):
+    """AE-V4 ends on a norm behind its convolution: over a training batch the latent has mean 0 and variance 1."""
+    config = ae_v2.get_config()
+    config.model.encoder.stem_features, config.model.encoder.stages = 8, ((8, 1, 1), (8, 1, 2))
+    encoder = build_encoder(config)
+    images = jnp.asarray(rng.random((4, 32, 32, 3)), jnp.float32)
+    y, variables = jax.jit(lambda k, x: encoder.init_with_output(k, x, train=True))(key, images)
+    assert set(variables["params"]) == {"stem", "stages", "latent", "norm"}
+    np.testing.assert_allclose(y.mean(axis=(0, 1, 2)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(y.var(axis=(0, 1, 2)), 1.0, rtol=1e-2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 7), (32, 32), (33, 18)])
