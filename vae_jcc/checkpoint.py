@@ -111,5 +111,6 @@ def load_start(name: str) -> Any:
     if name not in zoo_names() and not (Path(name) / MODEL_FILE).is_file():
         return load_variables(Path(name))
     artifact = Artifact.load(name)
-    parts = {part: artifact.variables(part) for part in artifact.parts}
+    # A context model is stored as the integers that it codes with, which is no start for training.
+    parts = {part: artifact.variables(part) for part in artifact.parts if part != "context"}
     return {kind: {part: tree[kind] for part, tree in parts.items()} for kind in ("params", "batch_stats")}

@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     c.quantizer.kind = "soft_to_hard"
     c.quantizer.centres = 2
     c.entropy.kind = "context"
+    c.entropy.context.kind = "serial"  # goes on from the trained one, in the integers that code
     c.loss.hinge_beta = 2.0
     c.loss.hinge_target = 0.4
     c.loss.lam_warmup_epochs = 0.0
