@@ -60,7 +60,8 @@ def publish(
     ours = evaluate_artifact(artifact, test, batch_size=config.eval.batch_size)
     ours |= {"dataset": config.dataset.name, "split": config.dataset.test_split, "data_note": config.dataset.note}
     (workdir / "evaluation.json").write_text(json.dumps(ours, indent=1) + "\n")
-    results = [_result(config, variables, ours, image_shape)]
+    command = shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]])
+    results = [describe_system(config, variables, ours, image_shape, command)]
     jpeg = None
     if config.eval.jpeg_baseline:
         jpeg = evaluate_jpeg(config, workdir / "jpeg", train, validation, test, ours["bpp_file"])
@@ -134,10 +135,22 @@ def export_artifact(
     )
 
 
-def _result(
-    config: ConfigDict, variables: dict[str, Any], ours: dict[str, Any], image_shape: tuple[int, int, int]
+def describe_system(
+    config: ConfigDict,
+    variables: dict[str, Any],
+    evaluation: dict[str, Any],
+    image_shape: tuple[int, int, int],
+    command: str,
 ) -> dict[str, Any]:
-    """Returns the run in the results schema (one point, one seed)."""
+    """Returns a trained model's figures in the results schema (one point, one seed).
+
+    Args:
+        config: of the model.
+        variables: {"params", "batch_stats"} with "encoder" and "classifier".
+        evaluation: of `evaluate_artifact`, with "dataset", "split" and "data_note".
+        image_shape: (H, W, C) for which the encoder's work is counted.
+        command: that made it.
+    """
     params = variables["params"]
     encoder = build_encoder(config)
     encoder_variables = {k: variables[k]["encoder"] for k in ("params", "batch_stats")}
@@ -145,20 +158,20 @@ def _result(
     rates = ("top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file")
     return {
         "system": f"vae_jcc/{config.name}",
-        "dataset": config.dataset.name,
-        "data_note": config.dataset.note,
-        "split": config.dataset.test_split,
-        "n_images": ours["n_images"],
+        "dataset": evaluation["dataset"],
+        "data_note": evaluation["data_note"],
+        "split": evaluation["split"],
+        "n_images": evaluation["n_images"],
         "encoder": {
             "params": count_parameters(params["encoder"]),
             "macs_per_pixel": macs / (image_shape[0] * image_shape[1]),
         },
         "receiver": {"params": count_parameters(params["classifier"])},
-        "points": [{"label": _label(config), "seeds": [config.seed]} | {k: [ours[k]] for k in rates}],
-    } | describe_run(shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]]))
+        "points": [{"label": point_label(config), "seeds": [config.seed]} | {k: [evaluation[k]] for k in rates}],
+    } | describe_run(command)
 
 
-def _label(config: ConfigDict) -> str:
+def point_label(config: ConfigDict) -> str:
     """Returns what sets a point of a curve apart: the weight of the rate, or the rate that the hinge aims at."""
     return f"target={config.loss.hinge_target}" if config.loss.hinge_beta else f"lam={config.loss.lam}"
 

@@ -7,21 +7,30 @@ from typing import Any
 import numpy as np
 
 
-def plot_rate_accuracy(path: Path, results: Sequence[dict[str, Any]], title: str, rate: str = "bpp_file") -> None:
+def plot_rate_accuracy(
+    path: Path,
+    results: Sequence[dict[str, Any]],
+    title: str,
+    rate: str = "bpp_file",
+    rate_label: str = "bits per pixel",
+    legend_beside: bool = False,
+) -> None:
     """Draws top-1 against bits per pixel, one line a system, error bars over seeds, to a PNG or SVG file.
 
     Args:
         path: of the picture.
         results: dictionaries in the results schema: "system", "points" with "top1" and rates as lists over seeds. A
-            system may name another rate to be drawn at in "rate", and a "marker" and "linestyle".
+            system may name another rate to be drawn at in "rate", and a "marker", "linestyle" and "color".
         title: of the plot; name the data set and its note.
         rate: which of a point's rates is the abscissa.
+        rate_label: what the abscissa says; name the kind of rate where systems differ in it.
+        legend_beside: puts the legend to the right of the axes, for more systems than fit inside.
     """
     # The object interface needs no display and touches no global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.6 if legend_beside else 6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for result in results:
@@ -35,11 +44,16 @@ def plot_rate_accuracy(path: Path, results: Sequence[dict[str, Any]], title: str
             yerr=spread if any(spread) else None,
             marker=result.get("marker", "o"),
             linestyle=result.get("linestyle", "-"),
+            color=result.get("color"),
             capsize=3,
             label=result["system"],
         )
-    axes.set(xlabel="bits per pixel", ylabel="top-1 accuracy (%)", title=title)
+    axes.set(xlabel=rate_label, ylabel="top-1 accuracy (%)", title=title)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
+    if legend_beside:
+        figure.legend(fontsize="small", loc="outside right upper")
+    else:
+        axes.legend(fontsize="small")
+    # An SVG states when it was drawn, unless told not to: the same figures then give the same file.
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,4 +1,4 @@
-"""Arguments of `vae-jcc` and dispatch; what the subcommands do is in coding.py, reading.py and models.py."""
+"""Arguments of `vae-jcc` and dispatch; what the subcommands do is in coding.py, reading.py, models.py and bench.py."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 from vae_jcc import __version__
 from vae_jcc.cli import coding, models, reading
+from vae_jcc.cli.bench import add_bench
 from vae_jcc.cli.bulk import error_line
 
 _INPUTS = "files, folders (searched at any depth), quoted globs, or - for standard input"
@@ -47,6 +48,7 @@ def build_parser() -> ArgumentParser:
     _add_coding(commands)
     _add_reading(commands)
     _add_models(commands)
+    add_bench(commands)
     return parser
 
 

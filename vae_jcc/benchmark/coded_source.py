@@ -1,0 +1,76 @@
+"""A data set as a classical codec leaves it, and what that costs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from vae_jcc.benchmark.codecs import Codec
+from vae_jcc.data.array_source import common_size, fit
+from vae_jcc.data.sources import Example, Source, SourceInfo
+from vae_jcc.losses import bits_per_pixel
+
+
+class Sample:
+    """`count` examples of a source, spread evenly over it: folders are sorted by class."""
+
+    def __init__(self, source: Source, count: int) -> None:
+        """Takes all of the source where `count` is 0 or more than it has."""
+        self._source = source
+        self._count = min(count or len(source), len(source))
+        self.info: SourceInfo = replace(source.info, num_examples=self._count)
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return self._count
+
+    def __getitem__(self, index: int) -> Example:
+        """Returns an example of the source."""
+        return self._source[index * len(self._source) // self._count]
+
+
+class CodedSource:
+    """A source whose images went through a codec; it notes the bytes of each image that is read.
+
+    The notes are of this process: read it without worker processes.
+    """
+
+    def __init__(self, source: Source, codec: Codec, quality: int, image_size: int = 0) -> None:
+        """Wraps a source.
+
+        Args:
+            source: of the images.
+            codec: that they go through.
+            quality: the codec's.
+            image_size: side of the square to which images are brought before they are coded; 0 leaves them as they
+                are, which needs one size.
+
+        Raises:
+            DataError: the images differ in size and image_size is 0.
+        """
+        self.info: SourceInfo = replace(source.info, image_size=common_size(source.info, image_size))
+        self._source, self._codec, self._quality, self._image_size = source, codec, quality, image_size
+        self._bytes = np.full((len(source), 2), -1, np.int64)  # of file and payload; -1: not read yet
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        """Returns {"image": uint8 [H, W, C] after the codec, "label": int}."""
+        example = self._source[index]
+        coded = self._codec.compress(fit(example["image"], self._image_size), self._quality)
+        self._bytes[index] = len(coded.data), coded.payload_bytes
+        return example | {"image": self._codec.decode(coded.data, self.info.channels)}
+
+    def rates(self) -> dict[str, float]:
+        """Returns {"bpp_payload", "bpp_file"}, means over the images that were read.
+
+        Raises:
+            ValueError: none was read.
+        """
+        read = self._bytes[self._bytes[:, 0] >= 0]
+        if not len(read) or self.info.image_size is None:
+            raise ValueError(f"No image of {self.info.name} was coded yet, so there is no rate.")
+        height, width = self.info.image_size
+        file, payload = (bits_per_pixel(8.0 * int(total), height, width * len(read)) for total in read.sum(axis=0))
+        return {"bpp_payload": payload, "bpp_file": file}

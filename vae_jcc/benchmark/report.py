@@ -1,0 +1,142 @@
+"""What a rate-accuracy run shows: BD-accuracy, a table for terminal and Markdown, and a plot."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from vae_jcc.benchmark.bd import TooFewPoints, bd_accuracy
+from vae_jcc.benchmark.codecs import CODECS
+from vae_jcc.benchmark.plots import plot_rate_accuracy
+from vae_jcc.files import write_file
+
+System = dict[str, Any]
+
+RATE_LABEL = "bits per pixel (classical codecs: payload without constant headers; vae_jcc: file bytes in a stream)"
+_POINT_COLUMNS = ("system", "point", "seeds", "top-1 %", "top-5 %", "bpp payload", "bpp file", "compared at", "images")
+_BD_COLUMNS = ("system", "over JPEG", "over the best classical codec")
+
+
+def write_report(folder: Path, systems: Sequence[System], console: Console) -> None:
+    """Writes result.json, table.md, rate_accuracy.png and .svg to a folder and prints the tables.
+
+    Args:
+        folder: that exists.
+        systems: in the results schema; those of classical codecs have "codec" and "classifier".
+        console: for the tables.
+    """
+    systems = [_styled(system) for system in systems]
+    best = add_bd_accuracy(systems)
+    write_file(folder / "result.json", (json.dumps(systems, indent=1) + "\n").encode())
+    title = _title(systems)
+    points, deltas = _point_rows(systems), _bd_rows(systems)
+    bd_title = f"BD-accuracy in points of top-1{f'; the best classical codec is {best}' if best else ''}"
+    text = f"# {title}\n\n{_markdown(_POINT_COLUMNS, points)}\n{bd_title}:\n\n{_markdown(_BD_COLUMNS, deltas)}"
+    write_file(folder / "table.md", text.encode())
+    for suffix in ("png", "svg"):
+        path = folder / f"rate_accuracy.{suffix}"
+        plot_rate_accuracy(path, systems, title, rate_label=RATE_LABEL, legend_beside=True)
+    console.print(_table(title, _POINT_COLUMNS, points))
+    console.print(_table(bd_title, _BD_COLUMNS, deltas))
+
+
+def add_bd_accuracy(systems: Sequence[System]) -> str:
+    """Adds "bd_accuracy" to each system: points of top-1 over JPEG and over the best classical codec.
+
+    JPEG is the one with the fine-tuned classifier where there is one. The best classical codec, with its classifier, is
+    the one with the highest BD-accuracy over JPEG. A figure that cannot be had is the reason in words instead.
+
+    Returns:
+        Name of the best classical codec's system; "" where there is none.
+    """
+    classical = [system for system in systems if "codec" in system]
+    jpegs = sorted((s for s in classical if s["codec"] == "jpeg"), key=lambda s: s["classifier"] == "clean")
+    for system in systems:
+        system["bd_accuracy"] = {"over_jpeg": _delta(system, jpegs[0]) if jpegs else "no JPEG curve"}
+    rated = [s for s in classical if isinstance(s["bd_accuracy"]["over_jpeg"], float)]
+    best = max(rated, key=lambda s: s["bd_accuracy"]["over_jpeg"], default=None)
+    for system in systems:
+        over = _delta(system, best) if best else "no classical curve"
+        system["bd_accuracy"] |= {"over_best_classical": over, "best_classical": best["system"] if best else ""}
+    return best["system"] if best else ""
+
+
+def _delta(system: System, reference: System) -> float | str:
+    try:
+        return bd_accuracy(*_curve(system), *_curve(reference))
+    except TooFewPoints as error:
+        return str(error)
+
+
+def _curve(system: System) -> tuple[list[float], list[float]]:
+    """Returns rates (bpp) and top-1 (%), means over seeds."""
+    rate = system.get("rate", "bpp_file")
+    points = system["points"]
+    return [float(np.mean(p[rate])) for p in points], [100 * float(np.mean(p["top1"])) for p in points]
+
+
+def _styled(system: System) -> System:
+    """Returns the system with the look of its curve: a colour a codec, a broken line for the clean classifier."""
+    if "codec" not in system:
+        return dict(system)
+    look = {"marker": "s", "color": f"C{9 - list(CODECS).index(system['codec'])}"}
+    return system | look | {"linestyle": ":" if system["classifier"] == "clean" else "-"}
+
+
+def _title(systems: Sequence[System]) -> str:
+    first = systems[0]
+    note = f" ({first['data_note']})" if first.get("data_note") else ""
+    return f"{first['dataset']}{note}, {first['split']} split"
+
+
+def _point_rows(systems: Sequence[System]) -> list[list[str]]:
+    rows = []
+    for system in systems:
+        rate = system.get("rate", "bpp_file")
+        for point in sorted(system["points"], key=lambda p: float(np.mean(p[rate]))):
+            row = [system["system"], point["label"], str(len(point.get("seeds", [0])))]
+            row += [_mean(point, "top1", 100, 2), _mean(point, "top5", 100, 2)]
+            row += [_mean(point, "bpp_payload", 1, 3), _mean(point, "bpp_file", 1, 3)]
+            rows.append([*row, f"{_mean(point, rate, 1, 3)} {rate.removeprefix('bpp_')}", _images(system)])
+    return rows
+
+
+def _images(system: System) -> str:
+    return f"{system['n_images']:,.0f}" if "n_images" in system else "-"
+
+
+def _mean(point: dict[str, Any], key: str, scale: float, digits: int) -> str:
+    """Returns mean, and standard deviation over seeds where there are several."""
+    if key not in point:
+        return "-"
+    values = scale * np.asarray(point[key], np.float64)
+    spread = f" +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+def _bd_rows(systems: Sequence[System]) -> list[list[str]]:
+    def text(value: float | str) -> str:
+        return f"{value:+.2f}" if isinstance(value, float) else value
+
+    return [
+        [s["system"], text(s["bd_accuracy"]["over_jpeg"]), text(s["bd_accuracy"]["over_best_classical"])]
+        for s in systems
+    ]
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
