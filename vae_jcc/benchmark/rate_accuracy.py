@@ -10,7 +10,7 @@ A point is written when it is made and not made again, unless its settings have 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -49,7 +49,6 @@ class Plan:
         clean_epochs: of its training.
         finetune_epochs: of each codec's and quality's training, which starts from the clean one; 0 leaves them out.
         seeds: of the classifiers.
-        points: codecs, each with the qualities to measure.
         output: folder.
         command: that asked for it.
     """
@@ -66,7 +65,6 @@ class Plan:
     clean_epochs: float
     finetune_epochs: float
     seeds: tuple[int, ...]
-    points: tuple[tuple[Codec, tuple[int, ...]], ...]
     output: Path
     command: str
 
@@ -96,12 +94,11 @@ class RateAccuracy:
             settings = self._data_settings | {"model": artifact.fingerprint.hex(), "weights": dict(artifact.digests)}
             self._point(f"model_{artifact.fingerprint.hex()[:12]}", settings, partial(self._model, artifact))
 
-    def measure_codecs(self, classifier: str) -> None:
-        """Measures all codecs at all qualities with one kind of classifier, CLEAN or FINE_TUNED."""
-        for codec, qualities in self._plan.points:
-            for quality in qualities:
-                for seed in self._plan.seeds:
-                    self._codec_point(codec, quality, classifier, seed)
+    def measure_codec(self, codec: Codec, qualities: Sequence[int], classifier: str) -> None:
+        """Measures a codec at some qualities with one kind of classifier, CLEAN or FINE_TUNED, for every seed."""
+        for quality in qualities:
+            for seed in self._plan.seeds:
+                self._codec_point(codec, quality, classifier, seed)
 
     def _codec_point(self, codec: Codec, quality: int, classifier: str, seed: int) -> None:
         training = self._training_settings(seed)

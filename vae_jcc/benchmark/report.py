@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from vae_jcc.benchmark.bd import TooFewPoints, bd_accuracy
@@ -21,13 +20,15 @@ _POINT_COLUMNS = ("system", "point", "seeds", "top-1 %", "top-5 %", "bpp payload
 _BD_COLUMNS = ("system", "over JPEG", "over the best classical codec")
 
 
-def write_report(folder: Path, systems: Sequence[System], console: Console) -> None:
-    """Writes result.json, table.md, rate_accuracy.png and .svg to a folder and prints the tables.
+def write_report(folder: Path, systems: Sequence[System]) -> list[Table]:
+    """Writes result.json, table.md, rate_accuracy.png and .svg to a folder.
 
     Args:
         folder: that exists.
         systems: in the results schema; those of classical codecs have "codec" and "classifier".
-        console: for the tables.
+
+    Returns:
+        The tables of points and of BD-accuracy, for a terminal.
     """
     systems = [_styled(system) for system in systems]
     best = add_bd_accuracy(systems)
@@ -40,8 +41,7 @@ def write_report(folder: Path, systems: Sequence[System], console: Console) -> N
     for suffix in ("png", "svg"):
         path = folder / f"rate_accuracy.{suffix}"
         plot_rate_accuracy(path, systems, title, rate_label=RATE_LABEL, legend_beside=True)
-    console.print(_table(title, _POINT_COLUMNS, points))
-    console.print(_table(bd_title, _BD_COLUMNS, deltas))
+    return [_table(title, _POINT_COLUMNS, points), _table(bd_title, _BD_COLUMNS, deltas)]
 
 
 def add_bd_accuracy(systems: Sequence[System]) -> str:

@@ -83,16 +83,20 @@ def run(options: Namespace) -> int:
         clean_epochs=options.clean_epochs,
         finetune_epochs=options.finetune_epochs,
         seeds=tuple(options.seeds),
-        points=tuple((codec, qualities[codec.name]) for codec in codecs),
         output=options.output,
         command=shlex.join(["vae-jcc", *sys.argv[1:]]),
     )
     bench = RateAccuracy(plan, lambda line: print(line, file=sys.stderr, flush=True))
     bench.measure_models()
+    tables = write_report(options.output, [*bench.systems(), *drawn]) if models or drawn else []
     for classifier in (CLEAN, FINE_TUNED) if options.finetune_epochs else (CLEAN,):
-        bench.measure_codecs(classifier)
+        for codec in codecs:
+            bench.measure_codec(codec, qualities[codec.name], classifier)
+            # After each, so that a run that is broken off leaves what it has.
+            tables = write_report(options.output, [*bench.systems(), *drawn])
     console = Console(width=None if sys.stdout.isatty() else 160)
-    write_report(options.output, [*bench.systems(), *drawn], console)
+    for table in tables:
+        console.print(table)
     print(f"Written to {options.output}: result.json, table.md, rate_accuracy.png, rate_accuracy.svg, points/")
     return 0
 
