@@ -49,7 +49,7 @@ def plot_rate_accuracy(
             label=result["system"],
         )
     axes.set(xlabel=rate_label, ylabel="top-1 accuracy (%)", title=title)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.04 * max(np.mean(p[r.get("rate", rate)]) for r in results for p in r["points"]))
     axes.grid(alpha=0.3)
     if legend_beside:
         figure.legend(fontsize="small", loc="outside right upper")
