@@ -15,7 +15,7 @@ from vae_jcc.files import write_file
 
 System = dict[str, Any]
 
-RATE_LABEL = "bits per pixel (classical codecs: payload without constant headers; vae_jcc: file bytes in a stream)"
+RATE_LABEL = "bits per pixel (classical codecs: payload; vae_jcc: file bytes in a stream)"
 _POINT_COLUMNS = ("system", "point", "seeds", "top-1 %", "top-5 %", "bpp payload", "bpp file", "compared at", "images")
 _BD_COLUMNS = ("system", "over JPEG", "over the best classical codec")
 
