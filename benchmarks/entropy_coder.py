@@ -25,12 +25,12 @@ import importlib.util
 import json
 import sys
 import types
-import warnings
 from typing import Any
 
 import numpy as np
-from measuring import machine, peak_mib, seconds, working_mib
 
+from vae_jcc.benchmark.measuring import machine, peak_mib, seconds, working_mib
+from vae_jcc.benchmark.torch_systems import import_compressai
 from vae_jcc.coding import CodingTables, LatentCodec
 
 COMPRESSAI_PRECISION = 16  # fixed in its coder
@@ -63,18 +63,8 @@ def make_rows(channels: int, rng: np.random.Generator) -> tuple[list[np.ndarray]
 def import_whole_compressai() -> Any:
     """Returns the package compressai.entropy_models, or None where torch or torchvision cannot be imported with it."""
     try:
-        import torch
-
-        if torch.version.cuda is None:
-            # The index's torchvision is built for CUDA: beside a CPU build of torch its operators do not load, and its
-            # import then fails for want of their names. The coder uses none of them.
-            library = torch.library.Library("torchvision", "DEF")
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("compressai.entropy_models")
-    except (ImportError, RuntimeError):
+        return import_compressai("entropy_models")
+    except ImportError:
         for name in [n for n in sys.modules if n.split(".")[0] == "compressai"]:
             del sys.modules[name]
         return None

@@ -18,10 +18,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from measuring import machine, mean_std, peak_mib, seconds, working_mib
 from PIL import Image
 
 from vae_jcc import EdgeEncoder, Receiver
+from vae_jcc.benchmark.measuring import machine, mean_std, peak_mib, seconds, working_mib
+from vae_jcc.benchmark.pictures import first_pictures, smooth_noise
 from vae_jcc.data.augment import to_float
 from vae_jcc.data.sources import open_source
 from vae_jcc.models.joint import build_classifier, build_encoder
@@ -66,14 +67,8 @@ def jpeg(receiver: Receiver, quality: int) -> Side:
 def pictures(arguments: argparse.Namespace, receiver: Receiver, count: int) -> np.ndarray:
     """Returns uint8 [count, H, W, C]."""
     if arguments.data:
-        source = open_source(arguments.data, arguments.split)
-        return np.stack([source[i]["image"] for i in range(count)])
-    height, width = receiver.artifact.input_size
-    coarse = np.random.default_rng(0).integers(0, 256, (count, 4, 4, receiver.artifact.channels), np.uint8)
-    planes = [
-        Image.fromarray(plane).resize((width, height)) for plane in coarse.transpose(0, 3, 1, 2).reshape(-1, 4, 4)
-    ]
-    return np.stack(planes).reshape(count, -1, height, width).transpose(0, 2, 3, 1)
+        return first_pictures(open_source(arguments.data, arguments.split), count, receiver.artifact.input_size)
+    return smooth_noise(count, receiver.artifact.input_size, receiver.artifact.channels)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

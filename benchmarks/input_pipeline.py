@@ -14,8 +14,8 @@ import json
 import time
 
 import numpy as np
-from measuring import machine
 
+from vae_jcc.benchmark.measuring import machine
 from vae_jcc.data.array_source import ArraySource
 from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, train_iterator
 from vae_jcc.data.sources import Source, SourceInfo, open_source

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import machine, mean_std, peak_mib
 from ml_collections import ConfigDict
+
+from vae_jcc.benchmark.measuring import machine, mean_std, peak_mib
 
 CLASSES, STEPS_PER_EPOCH = 10, 371
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, memory, statistics, and what a result says of its machine."""
+"""What measurements share: clocks, memory, statistics, and what a result says of its machine."""
 
 import os
 import platform
@@ -23,24 +23,36 @@ def mean_std(values: Sequence[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Returns the median, the least and the greatest of the rounds, and the rounds themselves."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": list(values)}
+
+
 def working_mib(function: Callable[[], Any]) -> float | None:
     """Returns how far the resident memory rises above its start while `function` runs; None where it cannot be told."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         return None
 
-    def resident(key: str) -> float:
-        return next(int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith(key)) / 1024
-
     reset.write_text("5")  # forget the peak so far
-    before = resident("VmRSS")
+    before = _resident_mib(status, "VmRSS")
     function()
-    return max(0.0, resident("VmHWM") - before)
+    return max(0.0, _resident_mib(status, "VmHWM") - before)
 
 
 def peak_mib() -> float:
-    """Returns the peak resident memory of this process."""
+    """Returns the peak resident memory of this process.
+
+    Linux hands the peak of getrusage on from the process that started this one, so its own is read where there is one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return _resident_mib(status, "VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == "Darwin" else 2**10)
+
+
+def _resident_mib(status: Path, key: str) -> float:
+    return next(int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith(key)) / 1024
 
 
 def machine(*packages: str) -> dict[str, Any]:
