@@ -66,6 +66,19 @@ def evaluate_batches(
     }
 
 
+def check_fits(artifact: Artifact, source: Source) -> None:
+    """Checks that a source's images and labels are such as the model was trained on.
+
+    Raises:
+        ValueError: its channels or its number of classes are others.
+    """
+    if source.info.channels != artifact.channels or source.info.num_classes != len(artifact.class_names):
+        raise ValueError(
+            f"{source.info.name} has {source.info.channels} channels and {source.info.num_classes} classes; the model "
+            f"wants {artifact.channels} and {len(artifact.class_names)}: choose the data set that it was trained for."
+        )
+
+
 def evaluate_artifact(
     artifact: Artifact, source: Source, *, batch_size: int = 500, progress: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
@@ -87,11 +100,7 @@ def evaluate_artifact(
         ValueError: the source's channels or classes do not fit, or it is empty.
         RuntimeError: bytes did not decode to the symbols that were coded.
     """
-    if source.info.channels != artifact.channels or source.info.num_classes != len(artifact.class_names):
-        raise ValueError(
-            f"{source.info.name} has {source.info.channels} channels and {source.info.num_classes} classes; the model "
-            f"wants {artifact.channels} and {len(artifact.class_names)}: choose the data set that it was trained for."
-        )
+    check_fits(artifact, source)
     encode = make_encode_fn(build_encoder(artifact.config))
     classify = make_classify_fn(build_classifier(artifact.config, len(artifact.class_names)))
     edge, receiver = (artifact.variables(part) for part in ("encoder", "classifier"))

@@ -14,8 +14,8 @@ from vae_jcc.artifact import Artifact
 _DEFAULT_NETWORK = "cifar10"
 
 
-def add(benchmarks: Any) -> None:
-    """Adds the benchmark's parser."""
+def add_arguments(benchmarks: Any) -> None:
+    """Adds the benchmark to `vae-jcc bench`."""
     text = "accuracy against real bytes: models, and classical codecs followed by a classifier"
     parser = benchmarks.add_parser("rate-accuracy", help=text, description=text)
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""Arguments of `vae-jcc` and dispatch; what the subcommands do is in coding.py, reading.py, models.py and bench.py."""
+"""Arguments of `vae-jcc` and dispatch; what the subcommands do is in the modules beside this one."""
 
 import argparse
 import os
@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vae_jcc import __version__
-from vae_jcc.cli import coding, models, reading
-from vae_jcc.cli.bench import add_bench
+from vae_jcc.cli import bench, coding, models, reading
 from vae_jcc.cli.bulk import error_line
 
 _INPUTS = "files, folders (searched at any depth), quoted globs, or - for standard input"
@@ -48,7 +47,7 @@ def build_parser() -> ArgumentParser:
     _add_coding(commands)
     _add_reading(commands)
     _add_models(commands)
-    add_bench(commands)
+    bench.add_bench(commands)
     return parser
 
 
