@@ -61,7 +61,8 @@ def measure_reconstruction(
     Returns:
         JSON values: "n_images", "size", "ours" (see `Tally.means`, with "bpp_payload", "bpp_file", and bytes of an
         image "payload_bytes", "file_bytes", the stream format's), "classification" ("top1", "identical_logits"), "jpeg"
-        by "payload" and "file" (`_jpeg_point`), "why_no_ms_ssim". And what is to be shown.
+        by "payload" and "file", the bytes whose nearest were looked for ("quality", the same means, rates and bytes,
+        and "reached", whether any quality takes as few as ours), "why_no_ms_ssim". And what is to be shown.
 
     Raises:
         ArtifactError: the model has no decoder.
@@ -98,7 +99,11 @@ def measure_reconstruction(
         "ours": ours.tally.means() | rates,
         "classification": {"top1": ours.correct / ours.count, "identical_logits": ours.identical_logits},
         "jpeg": {
-            basis: _jpeg_point(jpegs[quality], basis, rates, ours.count * size[0] * size[1])
+            basis: _jpeg_point(
+                jpegs[quality],
+                ours.count * size[0] * size[1],
+                reached=min(s[basis] for s in sizes) <= rates[f"{basis}_bytes"],
+            )
             for basis, quality in chosen.items()
         },
         "why_no_ms_ssim": why_no_ms_ssim(size),
@@ -188,17 +193,15 @@ class _Jpeg:
         self.bytes_shown += payloads[:room]
 
 
-def _jpeg_point(jpeg: _Jpeg, basis: str, ours: dict[str, float], pixels: int) -> dict[str, Any]:
-    """Returns what JPEG makes of the bytes that `basis` counts; not "reached" where it takes more at its lowest."""
-    counted = {"payload": jpeg.payload / jpeg.count, "file": jpeg.file / jpeg.count}
-    lowest = jpeg.quality == JPEG_QUALITIES[0]
+def _jpeg_point(jpeg: _Jpeg, pixels: int, reached: bool) -> dict[str, Any]:
+    """Returns what JPEG makes of pictures at one quality; see `measure_reconstruction`."""
     return jpeg.tally.means() | {
         "quality": jpeg.quality,
         "bpp_payload": bits_per_pixel(8.0 * jpeg.payload, pixels, 1),
         "bpp_file": bits_per_pixel(8.0 * jpeg.file, pixels, 1),
-        "payload_bytes": counted["payload"],
-        "file_bytes": counted["file"],
-        "reached": not (lowest and counted[basis] > ours[f"{basis}_bytes"]),
+        "payload_bytes": jpeg.payload / jpeg.count,
+        "file_bytes": jpeg.file / jpeg.count,
+        "reached": reached,
     }
 
 

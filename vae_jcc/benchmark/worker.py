@@ -59,7 +59,7 @@ class Worker:
         return wall, cpu
 
     def bytes_per_image(self, count: int) -> float | None:
-        """Returns the mean bytes of the first `count` images; None of a system that makes none."""
+        """Returns the mean bytes of the first images, at most `count`; None of a system that makes none."""
         size: float | None = self._ask("bytes_per_image", count)
         return size
 
@@ -145,6 +145,7 @@ class _Job:
     def bytes_per_image(self, count: int) -> float | None:
         if self._system.output != "bytes":
             return None
+        count = min(count, len(self._images))
         return sum(len(self._system.run(self._images[i : i + 1])[0]) for i in range(count)) / count
 
     def peak_mib(self) -> float:

@@ -115,7 +115,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
         if not point["reached"]:
             times = point[f"{basis}_bytes"] / result["ours"][f"{basis}_bytes"]
             notes.append(
-                f"JPEG has no quality with so few {basis} bytes: at quality {point['quality']}, its lowest, it takes "
+                f"JPEG has no quality with so few {basis} bytes: at its least (quality {point['quality']}) it takes "
                 f"{times:.1f} times ours."
             )
     for key, who in (("ours", "Ours"), *((basis, "JPEG") for basis in result["jpeg"])):
