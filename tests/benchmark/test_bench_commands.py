@@ -67,7 +67,7 @@ def test_efficiency_says_what_it_cannot_do(folder, tiny_folder, capsys):
 def test_a_worker_that_cannot_open_its_system_says_why_and_ends(tmp_path):
     np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 3), np.uint8))
     with pytest.raises(WorkerError, match=r"nowhere"):
-        Worker(Spec("config", "nowhere.py", (8, 8), 3), str(tmp_path / "images.npy"), 1)
+        Worker(Spec("model", "nowhere", (8, 8), 3), str(tmp_path / "images.npy"), 1)
     assert not multiprocessing.active_children()
 
 

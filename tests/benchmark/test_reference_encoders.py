@@ -5,6 +5,7 @@ import pytest
 
 from configs import imagenet
 from vae_jcc.benchmark.cost import count_macs, count_parameters
+from vae_jcc.benchmark.flax_systems import load_config, save_random
 from vae_jcc.benchmark.reference_encoders import BLOCKS, ResNet
 from vae_jcc.benchmark.systems import BASELINES, Spec, baselines, open_system
 from vae_jcc.models.joint import build_encoder
@@ -65,7 +66,9 @@ def test_an_encoder_with_random_weights_makes_files(tmp_path, rng):
         "    c.model.encoder.update({'stem_features': 4, 'stages': ((6, 1, 2),)})\n"
         "    return c\n"
     )
-    spec = Spec("config", str(tmp_path / "configs" / "small.py"), (8, 8), 3)
+    path = str(tmp_path / "configs" / "small.py")
+    save_random(tmp_path / "model", load_config(path), (8, 8), 3)
+    spec = Spec("config", path, (8, 8), 3, folder=str(tmp_path / "model"))
     system = open_system(spec)
     assert (system.name, system.weights, system.output) == ("vae_jcc/small (random weights)", "random", "bytes")
     files = system.run(rng.integers(0, 256, (3, 8, 8, 3), np.uint8))
@@ -74,7 +77,7 @@ def test_an_encoder_with_random_weights_makes_files(tmp_path, rng):
 
 def test_a_missing_configuration_is_named():
     with pytest.raises(ValueError, match=r"no configuration nowhere\.py"):
-        open_system(Spec("config", "nowhere.py", (8, 8), 3))
+        load_config("nowhere.py")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -8,13 +8,14 @@ them. Time is from uint8 pixels to what the system makes of them: bytes with the
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vae_jcc.benchmark.energy import Meter
+from vae_jcc.benchmark.flax_systems import load_config, save_random
 from vae_jcc.benchmark.measuring import spread
 from vae_jcc.benchmark.systems import Spec
 from vae_jcc.benchmark.worker import Worker, WorkerError
@@ -72,6 +73,10 @@ def measure(
             measured: list[_Measured] = []
             for spec in group:
                 say(f"{shape[0]}x{shape[1]}: opening {spec.target}")
+                if spec.kind == "config":
+                    place = Path(folder) / str(len(measured))
+                    save_random(place, load_config(spec.target), spec.size, spec.channels)
+                    spec = replace(spec, folder=str(place))
                 try:
                     worker = stack.enter_context(Worker(spec, path, protocol.threads))
                 except WorkerError as error:

@@ -50,7 +50,7 @@ def claims_table(lines: Sequence[Mapping[str, Any]]) -> Table:
 def _figure(against: Mapping[str, Any], saving: bool) -> str:
     value = against["figure"]
     if not saving:
-        return f"{against['system']} (x{value:.2g})"
+        return f"{against['system']} (x{f'{value:.0f}' if value >= 10 else f'{value:.2g}'})"
     # 99.96 % must not become "100 %": something is left.
     text = f"{100 * value:.1f}" if value < 0.999 else f"{100 * value:.3f}"
     return f"{against['system']} ({text} %)"

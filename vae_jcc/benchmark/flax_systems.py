@@ -5,7 +5,6 @@ Weights are placed on the device beforehand and batches are cut alike (`in_batch
 
 import runpy
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +58,15 @@ def open_edge(spec: Spec) -> System:
     if spec.kind == "model":
         artifact = Artifact.load(spec.target)
         return _edge(spec, artifact, f"vae_jcc/{artifact.config.name}")
-    config = load_config(spec.target)
-    with tempfile.TemporaryDirectory() as folder:  # all of it is read before it goes
-        save_random(Path(folder) / "model", config, spec.size, spec.channels)
-        return _edge(spec, Artifact.load(Path(folder) / "model"), f"vae_jcc/{config.name} (random weights)")
+    artifact = Artifact.load(spec.folder)
+    return _edge(spec, artifact, f"vae_jcc/{artifact.config.name} (random weights)")
 
 
 def save_random(folder: Path, config: ConfigDict, size: tuple[int, int], channels: int) -> None:
-    """Saves an artifact of the configuration's encoder and prior with their initial weights, without a receiver."""
+    """Saves an artifact of the configuration's encoder and prior with their initial weights, without a receiver.
+
+    Not in the process that measures it: drawing weights and building tables take more memory than encoding does.
+    """
     images = jnp.zeros((1, *size, channels))
     encoder = build_encoder(config)
     variables = jax.jit(encoder.init)(jax.random.key(0), images)
@@ -116,7 +116,8 @@ def open_network(spec: Spec) -> System:
         raise ValueError(f"There is no reference network {spec.target!r}: choose among {', '.join(BLOCKS)}.")
     network = ResNet(BLOCKS[spec.target], small_images=min(spec.size) < _SMALL_SIDE)
     example = jnp.zeros((1, *spec.size, spec.channels))
-    variables = jax.device_put(jax.jit(network.init)(jax.random.key(0), example))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), example)
+    variables = jax.device_put(jax.tree_util.tree_map_with_path(_draw, shapes))
 
     @jax.jit
     def classify(variables: Any, images: jax.Array) -> jax.Array:
@@ -134,6 +135,16 @@ def open_network(spec: Spec) -> System:
         libraries=_LIBRARIES,
         run=lambda images: in_batches(lambda part: classify(variables, part), images, spec.size[0] * spec.size[1]),
     )
+
+
+def _draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Returns a leaf's initial values from NumPy: nothing is compiled that would count into the peak memory."""
+    if path[-1].key in ("scale", "var"):
+        return np.ones(leaf.shape, np.float32)
+    if path[-1].key != "kernel":
+        return np.zeros(leaf.shape, np.float32)
+    deviation = (2.0 / np.prod(leaf.shape[:-1])) ** 0.5  # He et al. 2015
+    return np.random.default_rng(0).normal(0.0, deviation, leaf.shape).astype(np.float32)
 
 
 def _size(variables: Any) -> int:

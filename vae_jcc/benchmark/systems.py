@@ -29,12 +29,14 @@ class Spec:
         target: a zoo name or folder, a configuration's path, or one of BASELINES.
         size: (H, W) of the images in pixels.
         channels: of the images, 1 or 3.
+        folder: of a "config": where `flax_systems.save_random` has put its artifact.
     """
 
     kind: Kind
     target: str
     size: tuple[int, int]
     channels: int
+    folder: str = ""
 
     @property
     def ours(self) -> bool:
