@@ -87,12 +87,12 @@ def test_reconstruct_writes_figures_and_pictures(folder, tiny_folder, pictures, 
     # At 16x16 a JPEG's headers alone are more than our whole message.
     assert result["jpeg"]["file"]["reached"] is False and result["jpeg"]["payload"]["reached"] is True
     assert result["jpeg"]["file"]["file_bytes"] > result["ours"]["file_bytes"]
-    assert result["ours"]["ms_ssim"] is None and "160" in result["why_no_ms_ssim"]
+    assert result["ours"]["ms_ssim"] is None and "176" in result["why_no_ms_ssim"]
     assert 0 < result["ours"]["psnr_db"] < result["jpeg"]["payload"]["psnr_db"]
     text = Path("out/reconstruct.md").read_text()
     assert "equal to the bit" in text and "JPEG has no quality with so few file bytes" in text
     with Image.open("out/reconstruct.png") as picture:
-        assert picture.width > picture.height > 100
+        assert min(picture.size) > 300
     assert "PSNR" in capsys.readouterr().out
 
 

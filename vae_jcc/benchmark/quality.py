@@ -1,8 +1,8 @@
 """How near a picture is to its original: PSNR, SSIM and MS-SSIM of uint8 images, all through maintained libraries.
 
 PSNR and SSIM (Wang et al. 2004: 11x11 Gaussian window, sigma 1.5) need `pip install 'vae-jcc[quality]'`. MS-SSIM (Wang
-et al. 2003, five scales) is TorchMetrics', which needs PyTorch (`pip install 'vae-jcc[msssim]'`), and images of more
-than 160 pixels a side: halved four times, less would be left than its window.
+et al. 2003, five scales) is TorchMetrics', which needs PyTorch (`pip install 'vae-jcc[msssim]'`), and images of at
+least 176 pixels a side: halved four times, less would be left than its window.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 SSIM_SIDE = 11  # of its window: the least side of an image, in pixels
-MS_SSIM_SIDE = 161
+MS_SSIM_SIDE = 176  # the library wants more than 10 whole pixels on a sixteenth of the side
 
 
 def psnr(original: np.ndarray, image: np.ndarray) -> float:
@@ -46,17 +46,19 @@ def ms_ssim(original: np.ndarray, image: np.ndarray) -> float | None:
     """Returns the multi-scale structural similarity of [H, W, C]; None where `why_no_ms_ssim` has a reason."""
     if why_no_ms_ssim(original.shape[:2]):
         return None
+    from vae_jcc.benchmark.torch_systems import import_beside_torch
+
+    measure = import_beside_torch("torchmetrics.functional.image").multiscale_structural_similarity_index_measure
     import torch
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
     pair = (torch.from_numpy(np.array(a)).permute(2, 0, 1)[None].double() for a in (image, original))
-    return float(multiscale_structural_similarity_index_measure(*pair, data_range=255.0))
+    return float(measure(*pair, data_range=255.0))
 
 
 def why_no_ms_ssim(size: tuple[int, int]) -> str:
     """Returns why images of this size (H, W) have no MS-SSIM here, or ""."""
     if min(size) < MS_SSIM_SIDE:
-        return f"its five scales need more than 160 pixels a side; these images have {size[0]}x{size[1]}"
+        return f"its five scales need at least 176 pixels a side; these images have {size[0]}x{size[1]}"
     if importlib.util.find_spec("torchmetrics") is None:
         return "the optional library torchmetrics is not installed: pip install 'vae-jcc[msssim]'"
     return ""

@@ -32,10 +32,15 @@ def import_compressai(name: str) -> ModuleType:
     Raises:
         ImportError: it, torch or torchvision is missing or cannot be loaded.
     """
-    return _import(f"compressai.{name}")
+    return import_beside_torch(f"compressai.{name}")
 
 
-def _import(name: str) -> ModuleType:
+def import_beside_torch(name: str) -> ModuleType:
+    """Imports a module of a library that imports torchvision, also where that does not fit torch's build.
+
+    Raises:
+        ImportError: it, torch or torchvision is missing or cannot be loaded.
+    """
     try:
         import torch
 
@@ -51,9 +56,9 @@ def _import(name: str) -> ModuleType:
             return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ImportError(
-            f"{name.partition('.')[0]} cannot be used ({reason}): pip install 'vae-jcc[compressai]'"
-        ) from error
+        library = name.partition(".")[0]
+        extra = "msssim" if library == "torchmetrics" else "compressai"
+        raise ImportError(f"{library} cannot be used ({reason}): pip install 'vae-jcc[{extra}]'") from error
 
 
 def open_compressai(spec: Spec) -> System:
@@ -109,7 +114,7 @@ def open_network(spec: Spec) -> System:
     """
     if spec.channels != 3:
         raise ValueError(f"torchvision's networks take images of 3 channels; these have {spec.channels}.")
-    models = _import("torchvision.models")
+    models = import_beside_torch("torchvision.models")
     import torch
 
     torch.manual_seed(0)
