@@ -101,7 +101,7 @@ def test_the_network_is_the_trained_one_to_the_bit():
 
     from vae_jcc.entropy import fixed_point
     from vae_jcc.entropy.context import ContextModel
-    from vae_jcc.entropy.export import to_integers
+    from vae_jcc.entropy.export import from_integers, to_integers
 
     model = ContextModel(channels=3, slots=5, blocks=2)
     planes = draw(4).transpose(0, 3, 1, 2)
@@ -111,6 +111,8 @@ def test_the_network_is_the_trained_one_to_the_bit():
     params = jax.tree.map(lambda x: x + jnp.asarray(rng.normal(0, 0.2, x.shape), jnp.float32), params)
     trained = model.apply({"params": params}, values, True)
     integers = SerialContext(to_integers(params)).logits(planes)
+    again = to_integers(from_integers(to_integers(params)))
+    assert all(np.array_equal(again[name], value) for name, value in to_integers(params).items())
     assert np.array_equal(np.moveaxis(integers, 1, 3), np.asarray(trained * 2**fixed_point.LOGIT_BITS).astype(int))
 
 

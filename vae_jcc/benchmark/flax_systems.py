@@ -19,10 +19,10 @@ from vae_jcc.benchmark.reference_encoders import BLOCKS, ResNet
 from vae_jcc.benchmark.systems import Spec, System
 from vae_jcc.data.augment import to_float
 from vae_jcc.edge import EdgeEncoder
-from vae_jcc.entropy.factorized import quantization_offset
+from vae_jcc.entropy.factorized import FactorizedPrior, quantization_offset
 from vae_jcc.entropy.tabulate import as_float32, prior_layers, tabulate
 from vae_jcc.inference import in_batches
-from vae_jcc.models.joint import build_encoder, build_prior
+from vae_jcc.models.joint import build_encoder
 
 _LIBRARIES = ("jax", "flax", "numpy")
 _SMALL_SIDE = 64  # pixels below which ResNets have the stem for small images
@@ -65,13 +65,15 @@ def open_edge(spec: Spec) -> System:
 def save_random(folder: Path, config: ConfigDict, size: tuple[int, int], channels: int) -> None:
     """Saves an artifact of the configuration's encoder and prior with their initial weights, without a receiver.
 
-    Not in the process that measures it: drawing weights and building tables take more memory than encoding does.
+    The latent is rounded and coded with a factorized prior whatever the configuration's quantizer: with random weights
+    its symbols mean nothing. Not in the process that measures it: drawing weights and building tables take more memory
+    than encoding does.
     """
     images = jnp.zeros((1, *size, channels))
     encoder = build_encoder(config)
     variables = jax.jit(encoder.init)(jax.random.key(0), images)
-    latent = jnp.zeros((1, 1, 1, config.model.latent_channels))
-    prior = build_prior(config).init(jax.random.key(1), latent)["params"]
+    channels_y = config.model.latent_channels
+    prior = FactorizedPrior(channels_y).init(jax.random.key(1), jnp.zeros((1, 1, 1, channels_y)))["params"]
     offset = np.asarray(quantization_offset(as_float32(prior_layers(prior))))
     save_artifact(
         folder,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vae_jcc.artifact import Artifact, ArtifactError
-from vae_jcc.benchmark.jpeg import decode_jpeg, encode_jpeg
+from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.quality import Tally, why_no_ms_ssim
 from vae_jcc.coding import pack_stream, unpack_stream
 from vae_jcc.data.pipeline import eval_batches
@@ -23,6 +23,7 @@ from vae_jcc.losses import bits_per_pixel
 from vae_jcc.receiver import Receiver
 
 # Pillow's documentation advises against more: the files grow and the pictures do not.
+_JPEG = CODECS["jpeg"]
 JPEG_QUALITIES = tuple(range(1, 96))
 _BATCH = 256
 _IMAGES_FOR_QUALITY = 200  # spread over the split, on which JPEG's quality is chosen
@@ -180,14 +181,13 @@ class _Jpeg:
         self.bytes_shown: list[int] = []
 
     def add(self, images: np.ndarray) -> None:
-        files = [encode_jpeg(image, self.quality) for image in images]
-        header = _header_bytes(images[0], self.quality)
-        payloads = [max(len(file) - header, 0) for file in files]
-        pictures = [decode_jpeg(file, images.shape[-1]) for file in files]
+        coded = [_JPEG.compress(image, self.quality) for image in images]
+        payloads = [c.payload_bytes for c in coded]
+        pictures = [_JPEG.decode(c.data, images.shape[-1]) for c in coded]
         self.tally.add(list(images), pictures)
         self.count += len(images)
         self.payload += sum(payloads)
-        self.file += sum(map(len, files))
+        self.file += sum(len(c.data) for c in coded)
         room = max(0, self._shown - len(self.pictures))
         self.pictures += pictures[:room]
         self.bytes_shown += payloads[:room]
@@ -207,13 +207,11 @@ def _jpeg_point(jpeg: _Jpeg, pixels: int, reached: bool) -> dict[str, Any]:
 
 def _jpeg_bytes(images: list[np.ndarray], quality: int) -> dict[str, float]:
     """Returns the mean bytes of an image at this quality: "file", and "payload" without the constant headers."""
-    file = float(np.mean([len(encode_jpeg(image, quality)) for image in images]))
-    return {"file": file, "payload": max(file - _header_bytes(images[0], quality), 0.0)}
-
-
-def _header_bytes(image: np.ndarray, quality: int) -> int:
-    """Returns what a flat grey image of the same size costs: headers and tables, and next to nothing else."""
-    return len(encode_jpeg(np.full_like(image, 128), quality))
+    coded = [_JPEG.compress(image, quality) for image in images]
+    return {
+        "file": float(np.mean([len(c.data) for c in coded])),
+        "payload": float(np.mean([c.payload_bytes for c in coded])),
+    }
 
 
 def _nearest(sizes: list[dict[str, float]], basis: str, wanted: float) -> int:

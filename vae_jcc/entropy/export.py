@@ -1,4 +1,4 @@
-"""From a trained context model to the integers that code with it."""
+"""From a trained context model to the integers that code with it, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,17 @@ def to_integers(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
         else:
             tensors[name] = np.maximum(_steps(exact, LOGIT_BITS), IMPOSSIBLE).astype(np.int32)
     return tensors
+
+
+def from_integers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the parameters, float32, that `to_integers` gives these tensors for (other tensors are left out)."""
+    bits = {"kernel": WEIGHT_BITS, "bias": SUM_BITS, "base": LOGIT_BITS}
+    kinds = {name: next((kind for kind in bits if name.startswith(kind)), "") for name in tensors}
+    return {
+        name: value.astype(np.float32) * np.float32(2.0 ** -bits[kinds[name]])
+        for name, value in tensors.items()
+        if kinds[name]
+    }
 
 
 def _steps(x: np.ndarray, fractional_bits: int) -> np.ndarray:
