@@ -168,6 +168,16 @@ class Artifact:
         tree = unflatten(self._tensors(part))
         return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
 
+    def read_context(self) -> Tensors:
+        """Returns the integers of the context model, as `SerialContext` or `ParallelContext` takes them.
+
+        Raises:
+            ArtifactError: the model codes with its tables alone, or the integers are damaged.
+        """
+        if not self.context:
+            raise ArtifactError(f"{self.folder} codes with its tables alone: it has no context model.")
+        return self._tensors("context")
+
     def make_codec(self) -> LatentCodec | ContextCodec:
         """Returns what turns symbols into payloads and back.
 
@@ -177,7 +187,7 @@ class Artifact:
         if not self.context:
             return LatentCodec(self.tables)
         try:
-            return ContextCodec(self.tables, CONTEXTS[self.context](self._tensors("context")))
+            return ContextCodec(self.tables, CONTEXTS[self.context](self.read_context()))
         except (KeyError, ValueError) as error:
             raise ArtifactError(f"{self.folder}: its context model cannot be used ({error!r}).") from error
 
