@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jcc.checkpoint import load_variables
+from configs import quickstart
+from vae_jcc.checkpoint import _identity, load_variables
 
 _ROOT = Path(__file__).parents[1]
 
@@ -134,3 +135,14 @@ def test_another_config_is_refused(tmp_path):
     assert process.returncode != 0 and "was made with another config (model differ)" in err
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {r["split"] for r in records} == {"train", "validation"}
+
+
+def test_what_is_trained_afterwards_may_be_added_to_a_finished_run():
+    """A frozen decoder and a context model leave the state alone, so they are no other configuration."""
+    config = quickstart.get_config()
+    config.model.decoder.mode = "off"
+    before = _identity(json.loads(config.to_json()))
+    config.model.decoder.mode, config.entropy.context.kind = "frozen", "parallel"
+    assert _identity(json.loads(config.to_json())) == before
+    config.entropy.init_scale = 9.0
+    assert _identity(json.loads(config.to_json())) != before

@@ -23,7 +23,7 @@ from vae_jcc.coding.tables import PRECISION, CodingTables
 
 Context = SerialContext | ParallelContext
 
-_IMAGES_AT_ONCE = 16  # encoding: so many images' columns stay in the processor's cache
+_IMAGES_AT_ONCE = 4  # encoding: so many images' columns stay in the processor's cache
 _DECODED_AT_ONCE = 256
 
 
