@@ -71,9 +71,9 @@ def save_random(folder: Path, config: ConfigDict, size: tuple[int, int], channel
     """
     images = jnp.zeros((1, *size, channels))
     encoder = build_encoder(config)
-    variables = jax.jit(encoder.init)(jax.random.key(0), images)
-    channels_y = config.model.latent_channels
-    prior = FactorizedPrior(channels_y).init(jax.random.key(1), jnp.zeros((1, 1, 1, channels_y)))["params"]
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    variables = jax.tree_util.tree_map_with_path(_draw, shapes)
+    prior = FactorizedPrior(config.model.latent_channels).init(jax.random.key(1), method="layers")["params"]
     offset = np.asarray(quantization_offset(as_float32(prior_layers(prior))))
     save_artifact(
         folder,
