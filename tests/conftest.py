@@ -63,7 +63,7 @@ def _save_tiny(folder: Path, seed: int = 0, channels: int = 3, dtype: str = "flo
     Nothing is compiled: the shapes come from tracing, the numbers from NumPy.
     """
     from configs import default
-    from vae_jcc.artifact import save_artifact
+    from vae_jcc.artifact_writing import save_artifact
     from vae_jcc.coding import CodingTables
     from vae_jcc.models.joint import PARTS, build_model
 

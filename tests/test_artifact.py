@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from vae_jcc import artifact as artifact_module
-from vae_jcc.artifact import Artifact, ArtifactError, add_decoder, add_evaluation, resolve, zoo_names
+from vae_jcc import artifact_writing
+from vae_jcc.artifact import Artifact, ArtifactError, resolve, zoo_names
+from vae_jcc.artifact_writing import add_decoder, add_evaluation
 
 Make = Callable[..., None]
 FILES = ("config.json", "model.json", "tables.vjct", "weights.safetensors")
@@ -36,8 +38,8 @@ def test_everything_that_was_saved_comes_back(tiny_folder: Path) -> None:
 
 def test_offset_survives_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tiny: Make) -> None:
     offset = np.array([1 / 3, -1e-30, 16777215.0], np.float32)
-    real = artifact_module.save_artifact
-    monkeypatch.setattr(artifact_module, "save_artifact", lambda *a, **k: real(*a, **{**k, "offset": offset}))
+    real = artifact_writing.save_artifact
+    monkeypatch.setattr(artifact_writing, "save_artifact", lambda *a, **k: real(*a, **{**k, "offset": offset}))
     make_tiny(tmp_path / "m")
     loaded = Artifact.load(tmp_path / "m").offset
     assert loaded.dtype == np.float32
@@ -77,13 +79,13 @@ def test_float16_rounds_the_receivers_kernels_only(tiny_folder: Path, tmp_path: 
 
 
 def test_float16_refuses_what_it_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_tiny: Make) -> None:
-    real = artifact_module.save_artifact
+    real = artifact_writing.save_artifact
 
     def enlarge(*args: object, **kwargs: object) -> None:
         kwargs["variables"]["classifier"]["params"]["logits"]["kernel"][0, 0] = 7e4  # type: ignore[index]
         real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(artifact_module, "save_artifact", enlarge)
+    monkeypatch.setattr(artifact_writing, "save_artifact", enlarge)
     with pytest.raises(ArtifactError, match="params/logits/kernel holds values that are not finite in float16"):
         make_tiny(tmp_path / "m", dtype="float16")
     assert list(tmp_path.iterdir()) == []
@@ -104,7 +106,7 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact_module, "write_parts", fail)
+    monkeypatch.setattr(artifact_writing, "write_parts", fail)
     with pytest.raises(OSError, match="No space"):
         make_tiny(tmp_path / "m", seed=1)
     assert Artifact.load(tmp_path / "m").facts == {"seed": 0}
@@ -190,7 +192,7 @@ def test_a_truncated_file_is_refused(tiny_copy: Path, name: str) -> None:
         ("class_names", 3),
         ("input_size", [16]),
         ("input_size", [0, 16]),
-        ("format", 2),
+        ("format", 3),
     ],
 )
 def test_altered_metadata_is_refused(tiny_copy: Path, field: str, value: object) -> None:

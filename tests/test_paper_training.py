@@ -152,8 +152,8 @@ def test_the_artifact_codes_with_the_context_model_and_its_fingerprint_covers_th
     }
     np.testing.assert_array_equal(artifact.quantizer.values, params["centres"]["values"])
     # Three steps of Adam at 2e-3 away from the model that was trained with the encoder.
-    trained_apart = artifact._tensors("context")["kernel0"] / 64 - params["context"]["kernel0"]
+    trained_apart = artifact.read_context()["kernel0"] / 64 - params["context"]["kernel0"]
     assert np.abs(trained_apart).max() < 3 * 2e-3 + 1 / 128 + 1e-6
     other = replace(artifact, digests={**artifact.digests, "centres": artifact.digests["encoder"]})
-    assert artifact_module._fingerprint(artifact) == artifact.fingerprint != artifact_module._fingerprint(other)
+    assert artifact_module.fingerprint_of(artifact) == artifact.fingerprint != artifact_module.fingerprint_of(other)
     assert load_start(str(workdir / "artifact"))["params"].keys() == {"encoder", "centres", "classifier", "prior"}

@@ -8,7 +8,8 @@ import pytest
 
 from configs import quickstart
 from vae_jcc import EdgeEncoder, Receiver
-from vae_jcc.artifact import Artifact, ArtifactError, add_context
+from vae_jcc.artifact import Artifact, ArtifactError
+from vae_jcc.artifact_writing import add_context
 from vae_jcc.coding import BitstreamError
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact

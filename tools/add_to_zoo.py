@@ -10,7 +10,8 @@ accuracy before.
 import argparse
 from pathlib import Path
 
-from vae_jcc.artifact import ZOO, Artifact, add_evaluation, save_artifact
+from vae_jcc.artifact import ZOO, Artifact
+from vae_jcc.artifact_writing import add_evaluation, save_artifact
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact
 

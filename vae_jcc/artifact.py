@@ -15,8 +15,8 @@ they are loaded.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_jcc.added_keys import complete
-from vae_jcc.artifact_weights import Tensors, compact, digest, flatten, read_part, unflatten, write_parts
+from vae_jcc.artifact_weights import Tensors, digest, read_part, unflatten
 from vae_jcc.coding import BitstreamError, CodingTables, ContextCodec, LatentCodec, ParallelContext, SerialContext
-from vae_jcc.files import replace_folder, write_file
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -42,9 +41,9 @@ CONTEXTS: dict[str, type[SerialContext] | type[ParallelContext]] = {
 ZOO = Path(__file__).parent / "zoo"
 
 MODEL_FILE = "model.json"  # by which a folder is known to be a model
-_CONFIG, _TABLES, _WEIGHTS = "config.json", "tables.vjct", "weights.safetensors"
+CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "config.json", "tables.vjct", "weights.safetensors"
 # Rounding these would change the symbols, and with them what the bytes mean.
-_EXACT_PARTS = ("encoder", "centres", "prior")
+EXACT_PARTS = ("encoder", "centres", "prior")
 
 
 class ArtifactError(ValueError):
@@ -110,18 +109,18 @@ class Artifact:
                 f"{FORMAT_VERSIONS[-1]}: update vae_jcc."
             )
         try:
-            tables = CodingTables.load(folder / _TABLES)
-            artifact = _from_json(folder, model, _read_json(folder / _CONFIG), tables)
-            fingerprint = _fingerprint(artifact)
+            tables = CodingTables.load(folder / TABLES_FILE)
+            artifact = _from_json(folder, model, _read_json(folder / CONFIG_FILE), tables)
+            fingerprint = fingerprint_of(artifact)
         except BitstreamError as error:
             raise ArtifactError(str(error)) from error
         except OSError as error:
-            raise ArtifactError(f"{folder} is incomplete: {_TABLES} cannot be read ({error.strerror}).") from error
+            raise ArtifactError(f"{folder} is incomplete: {TABLES_FILE} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
-                f"{folder}: {MODEL_FILE} or {_CONFIG} is damaged ({error!r}): copy the model's folder again."
+                f"{folder}: {MODEL_FILE} or {CONFIG_FILE} is damaged ({error!r}): copy the model's folder again."
             ) from error
-        _check_geometry(artifact)
+        check_geometry(artifact)
         if fingerprint != artifact.fingerprint:
             raise ArtifactError(
                 f"{folder}: tables, offset, geometry or encoder are not those that the fingerprint was taken of; "
@@ -165,7 +164,7 @@ class Artifact:
         Raises:
             ArtifactError: the model has no such part, or its weights are damaged or not those of model.json.
         """
-        tree = unflatten(self._tensors(part))
+        tree = unflatten(self.tensors(part))
         return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
 
     def read_context(self) -> Tensors:
@@ -176,7 +175,7 @@ class Artifact:
         """
         if not self.context:
             raise ArtifactError(f"{self.folder} codes with its tables alone: it has no context model.")
-        return self._tensors("context")
+        return self.tensors("context")
 
     def make_codec(self) -> LatentCodec | ContextCodec:
         """Returns what turns symbols into payloads and back.
@@ -191,16 +190,17 @@ class Artifact:
         except (KeyError, ValueError) as error:
             raise ArtifactError(f"{self.folder}: its context model cannot be used ({error!r}).") from error
 
-    def _tensors(self, part: str) -> Tensors:
+    def tensors(self, part: str) -> Tensors:
+        """Returns a part's named tensors as they are stored; errors as `variables`."""
         if part not in self.digests:
             raise ArtifactError(
                 f"{self.folder} has no {part}: it has {', '.join(self.parts)}. "
                 "A decoder is trained with config.model.decoder.mode='joint' or 'frozen'."
             )
-        tensors = read_part(self.folder / _WEIGHTS, part, ArtifactError)
+        tensors = read_part(self.folder / WEIGHTS_FILE, part, ArtifactError)
         if digest(tensors) != self.digests[part]:
             raise ArtifactError(
-                f"{self.folder / _WEIGHTS}: the {part}'s weights are damaged or another model's; "
+                f"{self.folder / WEIGHTS_FILE}: the {part}'s weights are damaged or another model's; "
                 "copy the model's folder again."
             )
         return tensors
@@ -230,136 +230,7 @@ def resolve(name: str | Path) -> Path:
     raise ArtifactError(f"No model {str(name)!r}: there is no such folder, and the package ships {known}.")
 
 
-def save_artifact(
-    path: Path,
-    *,
-    config: "ConfigDict",
-    variables: Mapping[str, Mapping[str, Any]],
-    tables: CodingTables,
-    offset: np.ndarray,
-    class_names: Sequence[str],
-    channels: int,
-    input_size: tuple[int, int],
-    dataset: str = "",
-    dataset_note: str = "",
-    facts: Mapping[str, Any] | None = None,
-    dtype: str = "float32",
-) -> None:
-    """Writes a model's folder, whole or not at all; one that is there is replaced.
-
-    Args:
-        path: of the folder.
-        config: the complete configuration.
-        variables: part to {"params", "batch_stats"}; "encoder" is needed.
-        tables: of the prior, one row a latent channel.
-        offset: float32 [c].
-        class_names: in the order of the logits.
-        channels: of the images.
-        input_size: (H, W) of the training images.
-        dataset: name of the training data.
-        dataset_note: see `Artifact`.
-        facts: about the training; JSON values.
-        dtype: of the receiver's kernels, "float32" or "float16". Encoder, centres and prior stay
-            float32, so that the symbols do not depend on it; so do biases and statistics, which are small.
-
-    Raises:
-        ArtifactError: the pieces do not fit each other, or a weight does not fit into `dtype`.
-    """
-    from vae_jcc.models.joint import build_encoder  # brings JAX along, which reading a model does not need
-
-    if "encoder" not in variables:
-        raise ArtifactError("A model needs its encoder's variables: they define what the bytes mean.")
-    offset = np.asarray(offset, np.float32)
-    parts = {
-        name: compact(flatten(tree), "float32" if name in _EXACT_PARTS else dtype, ArtifactError)
-        for name, tree in variables.items()
-    }
-    artifact = Artifact(
-        folder=Path(path),
-        class_names=tuple(class_names),
-        channels=int(channels),
-        input_size=(int(input_size[0]), int(input_size[1])),
-        latent_channels=int(config.model.latent_channels),
-        stride=build_encoder(config).stride,
-        offset=offset,
-        tables=tables,
-        fingerprint=b"",
-        digests={name: digest(tensors) for name, tensors in parts.items()},
-        dataset=dataset,
-        dataset_note=dataset_note,
-        facts=dict(facts or {}),
-        evaluation={},
-        settings=json.loads(config.to_json()),
-    )
-    _check_geometry(artifact)
-    _write(artifact, parts)
-
-
-def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
-    """Adds a decoder to a model (or replaces its decoder); every other part, and the fingerprint, stay as they are.
-
-    Args:
-        path: the artifact's folder.
-        variables: {"params", "batch_stats"} of the decoder; stored in the classifier's dtype.
-
-    Raises:
-        ArtifactError: there is no model, or it is damaged.
-    """
-    artifact = Artifact.load(path)
-    parts = {name: artifact._tensors(name) for name in artifact.parts}
-    halved = any(t.dtype == np.float16 for t in parts.get("classifier", {}).values())
-    parts["decoder"] = compact(flatten(variables), "float16" if halved else "float32", ArtifactError)
-    digests = {**artifact.digests, "decoder": digest(parts["decoder"])}
-    _write(replace(artifact, digests=digests), parts)
-
-
-def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any]) -> None:
-    """Makes a model code with a context model; its bytes, and so its fingerprint, become others.
-
-    Args:
-        path: the artifact's folder.
-        kind: "serial" or "parallel".
-        tensors: integers as `SerialContext` or `ParallelContext` takes them.
-        facts: about its training, kept with the model's others under "context".
-
-    Raises:
-        ArtifactError: there is no model, or it is damaged, or the context model does not fit it.
-    """
-    artifact = Artifact.load(path)
-    parts = {name: artifact._tensors(name) for name in artifact.parts} | {"context": dict(tensors)}
-    changed = replace(
-        artifact,
-        context=kind,
-        digests={name: digest(part) for name, part in parts.items()},
-        facts={**artifact.facts, "context": dict(facts)},
-        evaluation={},
-    )
-    try:
-        ContextCodec(changed.tables, CONTEXTS[kind](tensors))
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(f"{path}: this context model does not fit the model ({error!r}).") from error
-    _write(changed, parts)
-
-
-def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
-    """Records figures with the model, for `vae-jcc models`: what `evaluate_artifact` returned, and on which data.
-
-    Raises:
-        ArtifactError: there is no model, or it is damaged.
-    """
-    artifact = replace(Artifact.load(path), evaluation=dict(evaluation))
-    write_file(artifact.folder / MODEL_FILE, _to_json(artifact))
-
-
-def _write(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
-    with replace_folder(artifact.folder) as folder:
-        (folder / _CONFIG).write_text(json.dumps(artifact.settings, indent=1) + "\n")
-        (folder / MODEL_FILE).write_bytes(_to_json(artifact))
-        artifact.tables.save(folder / _TABLES)
-        write_parts(folder / _WEIGHTS, parts)
-
-
-def _fingerprint(artifact: Artifact) -> bytes:
+def fingerprint_of(artifact: Artifact) -> bytes:
     """Returns the SHA-256 of what the bytes mean (docs/bitstream.md): geometry, offset, tables, encoder, centres.
 
     The same weights in another encoder (another stride of its stem, a pool, a lower precision) give other symbols, so
@@ -380,7 +251,8 @@ def _fingerprint(artifact: Artifact) -> bytes:
     ).digest()
 
 
-def _check_geometry(artifact: Artifact) -> None:
+def check_geometry(artifact: Artifact) -> None:
+    """Raises ArtifactError where tables, offset, channels or sizes make no model together."""
     c, rows, offset = artifact.latent_channels, artifact.tables.channels, artifact.offset
     if not (rows == c and offset.shape == (c,) and np.all(np.isfinite(offset))):
         raise ArtifactError(
@@ -392,27 +264,6 @@ def _check_geometry(artifact: Artifact) -> None:
             f"{artifact.folder}: {artifact.channels} channels, stride {artifact.stride} and input size "
             f"{artifact.input_size} make no model: images have 1 or 3 channels, and sizes are positive."
         )
-
-
-def _to_json(artifact: Artifact) -> bytes:
-    model = {
-        "format": 2 if artifact.context else 1,
-        "fingerprint": _fingerprint(artifact).hex(),
-        "channels": artifact.channels,
-        "input_size": artifact.input_size,
-        "latent_channels": artifact.latent_channels,
-        "stride": artifact.stride,
-        "offset": artifact.offset.tolist(),  # Python prints the shortest decimals that give the same float back
-        "class_names": artifact.class_names,
-        "dataset": artifact.dataset,
-        "dataset_note": artifact.dataset_note,
-        "facts": artifact.facts,
-        "evaluation": artifact.evaluation,
-        "weights": artifact.digests,
-    }
-    if artifact.context:
-        model["context"] = artifact.context
-    return (json.dumps(model, indent=1) + "\n").encode()
 
 
 def _from_json(folder: Path, model: dict[str, Any], settings: dict[str, Any], tables: CodingTables) -> Artifact:

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from vae_jcc.artifact import Artifact, save_artifact
+from vae_jcc.artifact import Artifact
+from vae_jcc.artifact_writing import save_artifact
 from vae_jcc.benchmark.cost import count_macs, count_parameters
 from vae_jcc.benchmark.jpeg import evaluate_jpeg
 from vae_jcc.benchmark.plots import plot_rate_accuracy

@@ -16,7 +16,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc import optim
-from vae_jcc.artifact import Artifact, add_context
+from vae_jcc.artifact import Artifact
+from vae_jcc.artifact_writing import add_context
 from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.coding.integer_layers import SYMBOL_LIMIT
 from vae_jcc.coding.slots import SlotMap

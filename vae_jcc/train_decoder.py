@@ -10,7 +10,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc import losses, optim
-from vae_jcc.artifact import Artifact, add_decoder
+from vae_jcc.artifact import Artifact
+from vae_jcc.artifact_writing import add_decoder
 from vae_jcc.data.augment import to_float
 from vae_jcc.data.pipeline import train_iterator
 from vae_jcc.data.sources import Source

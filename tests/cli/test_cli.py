@@ -13,7 +13,7 @@ from PIL import Image
 import vae_jcc
 from vae_jcc import EdgeEncoder, Receiver
 from vae_jcc import artifact as artifact_module
-from vae_jcc.artifact import add_evaluation
+from vae_jcc.artifact_writing import add_evaluation
 from vae_jcc.cli import main
 
 Capture = pytest.CaptureFixture[str]

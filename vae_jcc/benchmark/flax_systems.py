@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jcc.artifact import Artifact, save_artifact
+from vae_jcc.artifact import Artifact
+from vae_jcc.artifact_writing import save_artifact
 from vae_jcc.benchmark.cost import count_macs, count_parameters
 from vae_jcc.benchmark.reference_encoders import BLOCKS, ResNet
 from vae_jcc.benchmark.systems import Spec, System
