@@ -174,3 +174,17 @@ def test_needs_neither_jax_nor_flax_nor_tensorflow(tmp_path, make_tables, draw):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.stdout == "decoded\n", done.stderr
+
+
+def test_many_images_in_step_give_what_each_gives_alone(make_tables, draw, monkeypatch):
+    """Escapes, empty payloads and every length are among them; damage is found on either path."""
+    tables = make_tables(3)
+    codec, symbols = LatentCodec(tables), draw(tables, 40, 4, 5)
+    symbols[3, 1, 2, 0], symbols[7, 0, 0, 2] = 5000, -(2**31)
+    payloads = codec.encode_batch(symbols)
+    monkeypatch.setattr("vae_jcc.coding.codec._IN_STEP_FROM", 1)
+    monkeypatch.setattr("vae_jcc.coding.codec._IN_STEP_AT_ONCE", 16)
+    assert codec.encode_batch(symbols) == payloads
+    assert np.array_equal(codec.decode_batch(payloads, (4, 5)), symbols)
+    with pytest.raises(BitstreamError, match="zero byte"):
+        codec.decode_batch([*payloads, payloads[0] + b"\0"], (4, 5))

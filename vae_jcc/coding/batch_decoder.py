@@ -13,6 +13,7 @@ from vae_jcc.coding import escape
 from vae_jcc.coding.errors import BitstreamError
 from vae_jcc.coding.tables import PRECISION
 
+_PART_BITS = 12
 _WORD = np.uint64(32)
 _LOW = np.uint64(2**32)
 
@@ -46,6 +47,28 @@ class BatchDecoder:
         """
         return np.stack([self._step(place) for place in counts]).astype(np.int32)
 
+    def decode_row(self, row: np.ndarray, number: int) -> np.ndarray:
+        """Returns the next slots of each message, int32 [number, B], all under one row of counts int64 [slots].
+
+        Raises:
+            BitstreamError: no encoder can have written one of the messages.
+        """
+        ends = np.cumsum(row)
+        starts = ends - row
+        # The slot in which each of the 2**12 equal parts of the range begins; few parts hold more than one.
+        first = np.searchsorted(ends, np.arange(2**_PART_BITS) << (PRECISION - _PART_BITS), side="right")
+        widths, left = row.astype(np.uint64), starts.astype(np.uint64)
+        out = np.empty((number, len(self._range)), np.int32)
+        for slots in out:
+            scale = self._range >> np.uint64(PRECISION)
+            quantile = self._quantile(scale)
+            slots[...] = first[quantile >> (PRECISION - _PART_BITS)]
+            late = np.flatnonzero(ends[slots] <= quantile)
+            if late.size:
+                slots[late] = np.searchsorted(ends, quantile[late], side="right")
+            self._take(scale, left[slots], widths[slots])
+        return out
+
     def decode_excess(self, image: int, escapes: int) -> np.ndarray:
         """Returns the excesses, int64 [escapes], at the end of one message; nothing can be read from it after that.
 
@@ -68,19 +91,27 @@ class BatchDecoder:
         """
         ends = np.cumsum(counts, axis=-1)
         scale = self._range >> np.uint64(PRECISION)
-        quantile = (self._point // scale).astype(np.int64)
-        if quantile.max() >= 2**PRECISION:
-            raise BitstreamError("The payload is altered: it is no message of these tables.")
+        quantile = self._quantile(scale)
         slots = np.count_nonzero(ends <= quantile[:, None], axis=-1)
         count = counts[self._images, slots]
-        self._point -= scale * (ends[self._images, slots] - count).astype(np.uint64)
-        self._range = scale * count.astype(np.uint64)
+        self._take(scale, (ends[self._images, slots] - count).astype(np.uint64), count.astype(np.uint64))
+        return slots
+
+    def _quantile(self, scale: np.ndarray) -> np.ndarray:
+        quantile = (self._point // scale).view(np.int64)
+        if quantile.max() >= 2**PRECISION:
+            raise BitstreamError("The payload is altered: it is no message of these tables.")
+        return quantile
+
+    def _take(self, scale: np.ndarray, left: np.ndarray, width: np.ndarray) -> None:
+        """Narrows each range to a slot and reads the next word where that makes it short."""
+        self._point -= scale * left
+        self._range = scale * width
         short = np.flatnonzero(self._range < _LOW)
         if short.size:
             self._range[short] <<= _WORD
             self._point[short] = self._point[short] << _WORD | self._words[short, self._next[short]]
             self._next[short] = np.minimum(self._next[short] + 1, self._words.shape[1] - 1)
-        return slots
 
     def _alone(self, image: int) -> "BatchDecoder":
         single = object.__new__(BatchDecoder)
