@@ -66,17 +66,14 @@ class LatentCodec:
             ValueError: wrong dtype or shape.
         """
         planes, slots, escaped = self._map.to_slots(self._map.checked(np.asarray(symbols)))
-        escapes: np.ndarray = escaped.any(axis=(1, 2, 3))
+        with_escapes = set(np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist())
         flat = slots.reshape(*slots.shape[:2], slots.shape[2] * slots.shape[3])
-        in_step: list[bytes] = []
-        if self._goes_in_step(len(flat)):
-            in_step = self._encode_in_step(flat)
-        return [
-            self._coder.encode(s, self._map.fold(planes[b], escaped[b]) if escapes[b] else None)
-            if escapes[b] or not in_step
-            else in_step[b]
-            for b, s in enumerate(flat)
-        ]
+        in_step = self._goes_in_step(len(flat))
+        payloads = self._encode_in_step(flat) if in_step else [b""] * len(flat)
+        for b in with_escapes if in_step else range(len(flat)):
+            excess = self._map.fold(planes[b], escaped[b]) if b in with_escapes else None
+            payloads[b] = self._coder.encode(flat[b], excess)
+        return payloads
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns the exact code length of every symbol in bits, float64 [B, h, w, c], of int32 [B, h, w, c].
