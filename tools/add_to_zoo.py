@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from vae_jcc.artifact import ZOO, Artifact
-from vae_jcc.artifact_writing import add_evaluation, save_artifact
+from vae_jcc.artifact_writing import add_context, add_evaluation, save_artifact
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact
 
@@ -32,7 +32,7 @@ def main() -> None:
     save_artifact(
         folder,
         config=full.config,
-        variables={part: full.variables(part) for part in full.parts},
+        variables={part: full.variables(part) for part in full.parts if part != "context"},
         tables=full.tables,
         offset=full.offset,
         class_names=full.class_names,
@@ -43,6 +43,8 @@ def main() -> None:
         facts=full.facts | {"top1_float32": before["top1"]},
         dtype="float16",
     )
+    if full.context:
+        add_context(folder, full.context, full.read_context(), full.facts["context"])
     shipped = Artifact.load(folder)
     after = evaluate_artifact(shipped, source)
     add_evaluation(folder, after | {"dataset": full.dataset, "data_note": full.dataset_note, "split": split})

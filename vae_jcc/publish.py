@@ -173,8 +173,10 @@ def describe_system(
 
 
 def point_label(config: ConfigDict) -> str:
-    """Returns what sets a point of a curve apart: the weight of the rate, or the rate that the hinge aims at."""
-    return f"target={config.loss.hinge_target}" if config.loss.hinge_beta else f"lam={config.loss.lam}"
+    """Returns what sets a point apart: the weight of the rate or the hinge's target, and a context model's kind."""
+    label = f"target={config.loss.hinge_target}" if config.loss.hinge_beta else f"lam={config.loss.lam}"
+    context = config.entropy.context.kind
+    return f"{label}, {context} context" if context else label
 
 
 def describe_run(command: str) -> dict[str, Any]:
