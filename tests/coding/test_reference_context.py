@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jcc.coding import CodingTables, ContextCodec, ParallelContext, SerialContext
+from vae_jcc.coding import CodingTables, ContextCodec, HyperpriorContext, ParallelContext, SerialContext
 
 
 def _reference():
@@ -26,8 +26,11 @@ def activation(t):
 
 
 def counts_of(sums, base, slots):
-    z = [max(-32768, min(32768, t // 32)) + b for t, b in zip(sums, base, strict=True)][:slots]
-    d = [max(z) - v for v in z]
+    return counts_of_logits([max(-32768, min(32768, t // 32)) + b for t, b in zip(sums, base, strict=True)][:slots])
+
+
+def counts_of_logits(z):
+    d, slots = [max(z) - v for v in z], len(z)
     w = [MANTISSAS[v % 32] >> (v // 32) if v < 672 else 0 for v in d]
     counts = [1 + v * (2**24 - slots) // sum(w) for v in w]
     counts[d.index(0)] += 2**24 - sum(counts)
@@ -111,6 +114,51 @@ def read_parallel(reader, tensors, height, width):
     return reader.slots
 
 
+def convolution(grid, tensors, name):
+    kernel, bias = tensors[f"kernel_{name}"].tolist(), tensors[f"bias_{name}"].tolist()
+    height, width, reach = len(grid), len(grid[0]), len(kernel) // 2
+    out = [[list(bias) for _ in range(width)] for _ in range(height)]
+    for i in range(height):
+        for j in range(width):
+            for y, row in enumerate(kernel):
+                for x, matrix in enumerate(row):
+                    u, v = i + y - reach, j + x - reach
+                    if 0 <= u < height and 0 <= v < width:
+                        out[i][j] = [a + b for a, b in zip(out[i][j], dot(grid[u][v], matrix), strict=True)]
+    return out
+
+
+def spread(grid, height, width):
+    def block(i, j):
+        cell = [activation(t) for t in grid[i // 2][j // 2]]
+        size, n = len(cell) // 4, 2 * (i % 2) + j % 2
+        return cell[n * size : (n + 1) * size]
+
+    return [[block(i, j) for j in range(width)] for i in range(height)]
+
+
+def read_hyperprior(reader, tensors, height, width):
+    rows, columns = -(-height // 4), -(-width // 4)
+    z = [[[] for _ in range(columns)] for _ in range(rows)]
+    for logits in tensors["side"].tolist():
+        for i in range(rows):
+            for j in range(columns):
+                z[i][j].append(16 * (reader.message.slot(counts_of_logits(logits)) - 7))
+    a = spread(convolution(z, tensors, "synthesis_0"), -(-height // 2), -(-width // 2))
+    t = convolution(spread(convolution(a, tensors, "synthesis_1"), height, width), tensors, "synthesis_2")
+    base, positions, scales = (tensors[name].tolist() for name in ("base", "positions", "scales"))
+    for k, (_, counts) in enumerate(reader.rows):
+        for i in range(height):
+            for j in range(width):
+                mean = (t[i][j][k] + 32) // 64
+                row = scales[max(0, min(31, (t[i][j][len(reader.rows) + k] + 128) // 256))]
+                logits = base[k][: len(counts)]
+                for slot in range(len(counts) - 1):
+                    logits[slot] += row[min(len(row) - 1, abs(positions[k][slot] - mean))]
+                reader.slots[k][i][j] = reader.message.slot(counts_of_logits(logits))
+    return reader.slots
+
+
 def random_tensors(rng, kind, rows):
     slots, features = max(rows), 5
     present = np.arange(slots) < np.array(rows)[:, None]
@@ -118,6 +166,13 @@ def random_tensors(rng, kind, rows):
     if kind == "serial":
         widths = [1, features, features, features, slots]
         shapes = {str(n): (2, 3, 3, *widths[n : n + 2]) for n in range(4)}
+    elif kind == "hyperprior":
+        tensors["positions"] = rng.integers(-50, 50, present.shape)
+        tensors["scales"] = -np.sort(rng.integers(0, 500, (32, 70)))
+        tensors["side"] = rng.integers(-99, 0, (2, 15))
+        hidden = {"_synthesis_0": (3, 3, 2, 4 * features), "_synthesis_1": (3, 3, features, 4 * features)}
+        edges = {"_analysis_0": (5, 5, 3, features), "_analysis_1": (3, 3, features, 2)}
+        shapes = hidden | edges | {"_synthesis_2": (1, 1, features, 6)}
     else:
         tensors["groups"] = np.array([1, 0, 0], np.int32)
         shapes = {}
@@ -132,10 +187,15 @@ def random_tensors(rng, kind, rows):
 
 
 @pytest.mark.parametrize(
-    ("kind", "make", "read"), [("serial", SerialContext, read_serial), ("parallel", ParallelContext, read_parallel)]
+    ("kind", "make", "read"),
+    [
+        ("serial", SerialContext, read_serial),
+        ("parallel", ParallelContext, read_parallel),
+        ("hyperprior", HyperpriorContext, read_hyperprior),
+    ],
 )
 def test_reads_the_librarys_context_messages(kind, make, read, rng):
-    rows, (height, width) = (4, 3, 6), (3, 4)
+    rows, (height, width) = (4, 3, 6), (3, 5)
     tables = CodingTables.build([np.full(n - 1, 1.0) for n in rows], [-1, 0, -3], [0.5] * 3)
     tensors = random_tensors(rng, kind, rows)
     symbols = rng.integers(-3, 4, (2, height, width, 3)).astype(np.int32)

@@ -7,6 +7,7 @@ from vae_jcc.coding.codec import LatentCodec
 from vae_jcc.coding.container import MAX_PIXELS, Header, pack_file, pack_stream, peek, unpack_file, unpack_stream
 from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.errors import BitstreamError
+from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.parallel_context import ParallelContext
 from vae_jcc.coding.serial_context import SerialContext
 from vae_jcc.coding.tables import CodingTables
@@ -17,6 +18,7 @@ __all__ = [
     "CodingTables",
     "ContextCodec",
     "Header",
+    "HyperpriorContext",
     "LatentCodec",
     "ParallelContext",
     "SerialContext",

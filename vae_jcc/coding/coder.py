@@ -123,15 +123,23 @@ def make_coder(coder_id: int, rows: Sequence[np.ndarray]) -> EntropyCoder:
     return RangeCoder(rows)
 
 
-def encode_with_counts(slots: np.ndarray, counts: np.ndarray, excess: np.ndarray | None) -> bytes:
+def encode_with_counts(
+    slots: np.ndarray,
+    counts: np.ndarray,
+    excess: np.ndarray | None,
+    side: tuple[np.ndarray, np.ndarray] | None = None,
+) -> bytes:
     """Returns the message of slots, int32 [n], each under counts of its own.
 
     Args:
         slots: in coding order.
         counts: int64 [n, slots], each row sums to 2**24; slots without a count stand at the end of a row.
         excess: of the escaped slots in coding order, int64, or None.
+        side: slots int32 [m] and counts int64 [m, slots] that come before all others.
     """
     encoder = _queue.RangeEncoder()
+    if side is not None:
+        encoder.encode(np.ascontiguousarray(side[0]), _BY_SYMBOL, side[1] - 1.0)
     encoder.encode(slots, _BY_SYMBOL, counts - 1.0)  # an absent slot's -1 cancels against the +1 of cdf
     return _end_message(encoder, excess)
 

@@ -4,7 +4,7 @@ symbols i32 [h, w, c] --> slots [c, h, w] --> context model --> counts [c, h, w,
 
 The message is that of `LatentCodec` (docs/bitstream.md, sections 4 to 6) with other counts: the tables say which
 symbols a channel has slots for, the context model how likely each is. An escaped symbol counts as 0 in the contexts of
-others, because what it really is comes last in the message.
+others, because what it really is comes last in the message. A hyperprior's own latent comes before all slots.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from vae_jcc.coding import escape
 from vae_jcc.coding.batch_decoder import BatchDecoder
 from vae_jcc.coding.coder import RANGE_CODER, SeparateDecoder, encode_with_counts
 from vae_jcc.coding.distribution import counts_of
+from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.integer_layers import count_slots
 from vae_jcc.coding.parallel_context import ParallelContext
 from vae_jcc.coding.serial_context import SerialContext
 from vae_jcc.coding.slots import SlotMap
 from vae_jcc.coding.tables import PRECISION, CodingTables
 
-Context = SerialContext | ParallelContext
+Context = SerialContext | ParallelContext | HyperpriorContext
 
 _IMAGES_AT_ONCE = 4  # encoding: so many images' columns stay in the processor's cache
 _DECODED_AT_ONCE = 256
@@ -72,11 +73,13 @@ class ContextCodec:
         for part in self._parts(symbols):
             planes, slots, escaped = self._map.to_slots(part)
             counts = self._counts(planes, escaped)
+            side = self._side(planes, escaped)
             order = self._context.order(part.shape[1:3])
             for b in range(len(part)):
                 excess = self._map.fold(planes[b], escaped[b]) if escaped[b].any() else None
                 ordered = counts[b].reshape(len(order), -1)[order]
-                payloads.append(encode_with_counts(slots[b].reshape(-1)[order], ordered, excess))
+                first = None if side is None else (side[0][b], side[1])
+                payloads.append(encode_with_counts(slots[b].reshape(-1)[order], ordered, excess, first))
         return payloads
 
     def decode_batch(self, payloads: Sequence[bytes], shape: tuple[int, int]) -> np.ndarray:
@@ -96,7 +99,8 @@ class ContextCodec:
     def bits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns the exact code length of every symbol in bits, float64 [B, h, w, c], of int32 [B, h, w, c].
 
-        The coder's own ending is not in it; an escaped symbol's slot and excess are.
+        The coder's own ending is not in it; an escaped symbol's slot and excess are. The bits of a hyperprior's own
+        latent are shared out evenly over all symbols of the image.
 
         Raises:
             ValueError: wrong dtype or shape.
@@ -108,6 +112,10 @@ class ContextCodec:
             bits = PRECISION - np.log2(counts.astype(np.float64))
             for b in np.flatnonzero(escaped.any(axis=(1, 2, 3))):
                 bits[b][escaped[b]] += escape.excess_bits(self._map.fold(planes[b], escaped[b]))
+            side = self._side(planes, escaped)
+            if side is not None:
+                found = np.take_along_axis(side[1], side[0].T, axis=-1)
+                bits += (PRECISION - np.log2(found)).sum(axis=0)[:, None, None, None] / bits[0].size
             lengths.append(bits.transpose(0, 2, 3, 1))
         return np.concatenate(lengths)
 
@@ -119,6 +127,13 @@ class ContextCodec:
         """Returns counts int64 [B, c, h, w, slots] of symbols int32 [B, c, h, w], all of them known."""
         return counts_of(self._context.logits(np.where(escaped, 0, planes)))
 
+    def _side(self, planes: np.ndarray, escaped: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns slots int32 [B, n] that come before all others, and their counts int64 [n, slots], or None."""
+        if not isinstance(self._context, HyperpriorContext):
+            return None
+        slots, logits = self._context.side(np.where(escaped, 0, planes))
+        return slots, counts_of(logits)
+
     def _decode(self, payloads: Sequence[bytes], height: int, width: int) -> np.ndarray:
         batch, channels = len(payloads), self.tables.channels
         decoder = (BatchDecoder if isinstance(self._context, SerialContext) else SeparateDecoder)(payloads)
@@ -127,8 +142,10 @@ class ContextCodec:
         ordered = np.empty((len(order), batch), np.int32)
         done = 0
 
-        def read(logits: np.ndarray) -> np.ndarray:
+        def read(logits: np.ndarray, side: bool = False) -> np.ndarray:
             nonlocal done
+            if side:
+                return decoder.decode(counts_of(logits))
             now = slice(done, done + len(logits))
             ordered[now] = found = decoder.decode(counts_of(logits))
             done = now.stop

@@ -12,10 +12,13 @@ from vae_jcc.entropy.fixed_point import LOGIT_BITS, SUM_BITS, WEIGHT_BITS, WEIGH
 def to_integers(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns "kernel*" int8, "bias*" and "base" int32, in the steps of fixed_point.py, of a model's parameters.
 
-    They are the numbers that the fixed-point forward pass rounds the parameters to.
+    They are the numbers that the fixed-point forward pass rounds the parameters to. Parameters of submodules are left
+    out.
     """
     tensors = {}
     for name, value in params.items():
+        if isinstance(value, Mapping):
+            continue
         exact = np.asarray(value, np.float32)
         if name.startswith("kernel"):
             steps = _steps(np.clip(exact, -WEIGHT_LIMIT / 2**WEIGHT_BITS, WEIGHT_LIMIT / 2**WEIGHT_BITS), WEIGHT_BITS)
