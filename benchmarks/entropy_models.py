@@ -25,7 +25,7 @@ from vae_jcc.publish import describe_run
 from vae_jcc.receiver import Receiver
 from vae_jcc.train_context import train_context
 
-KINDS = ("tables", "parallel", "serial")
+KINDS = ("tables", "parallel", "serial", "hyperprior")
 
 
 def main() -> None:

@@ -71,7 +71,8 @@ def get_config() -> ConfigDict:
     c.entropy.filters = (3, 3, 3)  # hidden widths of the factorized prior's monotonic networks (Balle 2018, app. 6.1)
     c.entropy.init_scale = 4.0  # half-width of the latent range that it first expects
     c.entropy.context = ConfigDict()  # trained afterwards on the finished model's symbols: fewer bits, same accuracy
-    c.entropy.context.kind = ""  # "": the prior's tables code; "serial" (the 2022 paper's) or "parallel" (checkerboard)
+    # "": the prior's tables code; "serial" (the 2022 paper's), "parallel" (checkerboard), "hyperprior" (mean and scale)
+    c.entropy.context.kind = ""
     c.entropy.context.features = 48  # of its hidden layers
     c.entropy.context.blocks = 1  # serial: residual blocks
     c.entropy.context.groups = 4  # parallel: groups of channels, 1..4; it decodes in twice as many passes

@@ -46,11 +46,13 @@ def plain(config, sources, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["serial", "parallel"])
+@pytest.mark.parametrize("kind", ["serial", "parallel", "hyperprior"])
 def test_it_saves_bits_and_changes_nothing_else(kind, config, sources, plain, tmp_path):
     folder = shutil.copytree(plain, tmp_path / "artifact")
     config = config.copy_and_resolve_references()
     config.entropy.context.kind = kind
+    if kind == "hyperprior":  # its two networks have to find a language first
+        config.entropy.context.epochs = 2.0
     facts = train_context(config, folder, *sources)
     assert facts["bits"] < 0.97 * facts["bits_tables"]
     assert facts["bits"] < 1.05 * facts["bits_float"]
@@ -81,6 +83,6 @@ def test_what_does_not_fit_is_refused_and_the_model_stays_as_it_was(config, sour
         add_context(folder, "serial", {"base": np.zeros((1, 2), np.int32)}, {})
     config = config.copy_and_resolve_references()
     config.entropy.context.kind = "spiral"
-    with pytest.raises(ValueError, match="'serial', 'parallel'"):
+    with pytest.raises(ValueError, match="'serial', 'parallel', 'hyperprior'"):
         train_context(config, folder, *sources)
     assert Artifact.load(folder).fingerprint == Artifact.load(plain).fingerprint

@@ -25,7 +25,15 @@ import numpy as np
 
 from vae_jcc.added_keys import complete
 from vae_jcc.artifact_weights import Tensors, digest, read_part, unflatten
-from vae_jcc.coding import BitstreamError, CodingTables, ContextCodec, LatentCodec, ParallelContext, SerialContext
+from vae_jcc.coding import (
+    BitstreamError,
+    CodingTables,
+    ContextCodec,
+    HyperpriorContext,
+    LatentCodec,
+    ParallelContext,
+    SerialContext,
+)
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -34,9 +42,10 @@ if TYPE_CHECKING:
 
 # 2: coded with a context model, which a reader of 1 does not know. Other models are still written as 1.
 FORMAT_VERSIONS = (1, 2)
-CONTEXTS: dict[str, type[SerialContext] | type[ParallelContext]] = {
+CONTEXTS: dict[str, type[SerialContext] | type[ParallelContext] | type[HyperpriorContext]] = {
     "serial": SerialContext,
     "parallel": ParallelContext,
+    "hyperprior": HyperpriorContext,
 }
 ZOO = Path(__file__).parent / "zoo"
 
@@ -70,7 +79,7 @@ class Artifact:
         facts: about its training.
         evaluation: of the test split by `evaluate_artifact`; empty where none was recorded.
         settings: the complete configuration that made the model, as JSON values (`config` is its usual form).
-        context: kind of the context model that it codes with, "serial" or "parallel"; "" for the tables alone.
+        context: kind of the context model that it codes with, a name in CONTEXTS; "" for the tables alone.
     """
 
     folder: Path
@@ -168,7 +177,7 @@ class Artifact:
         return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
 
     def read_context(self) -> Tensors:
-        """Returns the integers of the context model, as `SerialContext` or `ParallelContext` takes them.
+        """Returns the integers of the context model, as the class in CONTEXTS takes them.
 
         Raises:
             ArtifactError: the model codes with its tables alone, or the integers are damaged.

@@ -116,8 +116,8 @@ def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any
 
     Args:
         path: the artifact's folder.
-        kind: "serial" or "parallel".
-        tensors: integers as `SerialContext` or `ParallelContext` takes them.
+        kind: a name in CONTEXTS.
+        tensors: integers as the class of that name takes them.
         facts: about its training, kept with the model's others under "context".
 
     Raises:

@@ -21,11 +21,13 @@ from vae_jcc.artifact_writing import add_context
 from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.coding.integer_layers import SYMBOL_LIMIT
 from vae_jcc.coding.slots import SlotMap
+from vae_jcc.coding.tables import CodingTables
 from vae_jcc.data.pipeline import eval_batches, train_iterator
 from vae_jcc.data.sources import Source
 from vae_jcc.entropy.context import LOG2_IMPOSSIBLE, ContextModel, slot_bits
 from vae_jcc.entropy.export import to_integers
 from vae_jcc.entropy.fixed_point import ACTIVATION_BITS, ACTIVATION_LIMIT
+from vae_jcc.entropy.hyperprior import HyperpriorModel, export_hyperprior
 from vae_jcc.entropy.parallel_context import ParallelContextModel, group_channels
 from vae_jcc.evaluate import input_settings
 from vae_jcc.inference import make_encode_fn
@@ -64,9 +66,10 @@ def train_context(
     model, extra = _build(settings, artifact, start)
     prepare = _Prepare(artifact, config)
 
-    def bits(params: Any, values: jax.Array, slots: jax.Array, fixed: bool) -> jax.Array:
-        logits: Any = model.apply({"params": params}, values, fixed)
-        return slot_bits(logits, slots).sum(axis=(1, 2, 3))
+    def bits(params: Any, values: jax.Array, slots: jax.Array, fixed: bool, key: jax.Array | None = None) -> jax.Array:
+        rngs = None if key is None else {"noise": key}
+        logits, side = model.apply({"params": params}, values, fixed, rngs=rngs, mutable="side")
+        return slot_bits(logits, slots).sum(axis=(1, 2, 3)) + sum(jax.tree.leaves(side))
 
     measure = jax.jit(bits, static_argnums=3)
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
@@ -76,12 +79,15 @@ def train_context(
     def average(params: Any, fixed: bool) -> float:
         return _mean(config, validation, lambda images: measure(params, *prepare(images), fixed))
 
-    def step(params: Any, opt_state: Any, values: jax.Array, slots: jax.Array, fixed: bool) -> tuple[Any, Any, Any]:
-        loss, grads = jax.value_and_grad(lambda p: bits(p, values, slots, fixed).mean())(params)
+    def step(
+        params: Any, opt_state: Any, i: jax.Array, values: jax.Array, slots: jax.Array, fixed: bool
+    ) -> tuple[Any, Any, Any]:
+        key = jax.random.fold_in(jax.random.key(config.seed), i)
+        loss, grads = jax.value_and_grad(lambda p: bits(p, values, slots, fixed, key).mean())(params)
         updates, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(params, updates), opt_state, loss
 
-    run = jax.jit(step, static_argnums=4)
+    run = jax.jit(step, static_argnums=5)
     params, opt_state, bits_float = None, None, float("nan")
     iterator = train_iterator(source, batch_size=config.train.batch_size, seed=config.seed, **input_settings(config))
     try:
@@ -92,7 +98,7 @@ def train_context(
                 opt_state = optimizer.init(params)
             if i == fixed_from:
                 bits_float = average(params, False)
-            params, opt_state, loss = run(params, opt_state, values, slots, i >= fixed_from)
+            params, opt_state, loss = run(params, opt_state, i, values, slots, i >= fixed_from)
             if (i + 1) % 200 == 0:
                 logging.info("context step %d/%d  %.1f bits an image", i + 1, total, float(loss))
     finally:
@@ -107,6 +113,8 @@ def train_context(
         "bits_float": bits_float,
         "bits": average(params, True),
     }
+    if isinstance(model, HyperpriorModel):
+        extra = extra | export_hyperprior(params, model)
     add_context(folder, settings.kind, to_integers(params) | extra, facts)
     return facts
 
@@ -156,7 +164,21 @@ def _build(settings: ConfigDict, artifact: Artifact, start: Mapping[str, Any] | 
     if settings.kind == "parallel":
         groups = group_channels(costs, settings.groups)
         return ParallelContextModel(tuple(groups.tolist()), slots, settings.features), extra | {"groups": groups}
-    raise ValueError(f"config.entropy.context.kind is {settings.kind!r}: choose 'serial', 'parallel' or ''.")
+    if settings.kind == "hyperprior":
+        return HyperpriorModel(*_positions(artifact.tables, known), settings.features), extra
+    raise ValueError(
+        f"config.entropy.context.kind is {settings.kind!r}: choose 'serial', 'parallel', 'hyperprior' or ''."
+    )
+
+
+def _positions(tables: CodingTables, levels: np.ndarray | None) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Returns where the symbol of each slot lies, in steps of 1/16, [c][slots], and each channel's number of slots."""
+    slots = [len(row) for row in tables.counts]
+    positions = np.zeros((len(slots), max(slots)), int)  # a slot that stands for no symbol has none: 0 is never read
+    for line, minimum, count in zip(positions, tables.minima, slots, strict=True):
+        symbols = minimum + np.arange(count - 1)
+        line[: count - 1] = symbols * 2**ACTIVATION_BITS if levels is None else levels[symbols]
+    return tuple(map(tuple, positions.tolist())), tuple(slots)
 
 
 def _initial(

@@ -31,7 +31,7 @@ class HyperpriorContext:
         """Takes integer tensors by name.
 
         "base" int32 [c, slots]; "positions" int32 [c, slots], where a slot's symbol lies, in steps of 1/16; "scales"
-        int32 [32, D], the logit at distance 0..D-1 steps from the mean (farther ones count as D-1); "side" int32
+        int16 [32, D], the logit at distance 0..D-1 steps from the mean (farther ones count as D-1); "side" int32
         [channels of z, 15], the logits of z = -7..7; "kernel_NAME" int8 [side, side, in, out] and "bias_NAME" int32
         [out] of the layers analysis_0, analysis_1, synthesis_0, synthesis_1, synthesis_2. "levels" int32 [L], where
         present, are the inputs that stand for symbols 0..L-1.
@@ -126,7 +126,7 @@ class HyperpriorContext:
             and self._scales.shape[:1] == (SCALES,)
             and self._scales.ndim == 2
             and self._scales.size
-            and np.abs(self._scales).max() <= 2**15
+            and -(2**15) <= self._scales.min() <= self._scales.max() < 2**15
             and self._side.shape == (side, 2 * SIDE_LIMIT + 1)
             and [layer.features for layer in self._layers]
             == [channels, hidden[0], side, hidden[2] // 4, hidden[3] // 4]

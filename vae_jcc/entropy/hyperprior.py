@@ -26,18 +26,19 @@ from vae_jcc.entropy.tabulate import prior_layers
 
 SCALES_PER_OCTAVE = 4
 SMALLEST_SCALE_LOG2 = -3.0  # the first row of the table: a logistic scale of 1/8 symbol; the last one is 27
-DISTANCES = 256  # columns of the table: 16 symbols in steps of 1/16
+DISTANCES = 512  # columns of the table: 32 symbols in steps of 1/16
 POSITION_BITS = fixed_point.ACTIVATION_BITS  # fractional bits of means and positions: 1/16 symbol
+_SMALL = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
 _FIRST_OCTAVE = 5.0  # of the scale at the start of training, above the smallest: 4 symbols
 
 
 def scale_table() -> np.ndarray:
-    """Returns the logits at each scale and distance, int32 [32, 256] in steps of 1/32 bit, computed in float64."""
+    """Returns the logits at each scale and distance, int16 [32, 512] in steps of 1/32 bit, computed in float64."""
     scale = 2.0 ** (SMALLEST_SCALE_LOG2 + np.arange(SCALES)[:, None] / SCALES_PER_OCTAVE)
     distance = np.arange(DISTANCES) / 2.0**POSITION_BITS
     log2_sigmoid = lambda x: -np.logaddexp(0.0, -x) / np.log(2.0)  # noqa: E731
     bits = log2_sigmoid((distance + 0.5) / scale) + log2_sigmoid((0.5 - distance) / scale)
-    return np.rint(STEPS_PER_BIT * (bits - bits[:, :1])).astype(np.int32)
+    return np.rint(STEPS_PER_BIT * (bits - bits[:, :1])).astype(np.int16)
 
 
 def bin_logits(distance: jax.Array, octave: jax.Array) -> jax.Array:
@@ -68,7 +69,7 @@ class HyperpriorModel(nn.Module):
     positions: tuple[tuple[int, ...], ...]
     slots: tuple[int, ...]
     features: int = 48
-    side_channels: int = 8
+    side_channels: int = 4
 
     @nn.compact
     def __call__(self, values: jax.Array, fixed: bool = False) -> jax.Array:
@@ -84,7 +85,8 @@ class HyperpriorModel(nn.Module):
         z = self._analysis(values, fixed)
         self.sow("side", "bits", self._side_bits(z))
         means, octaves = self._synthesis(fixed_point.to_grid(z, 0), (values.shape[1], values.shape[2]), fixed)
-        distance = jnp.abs(positions - means[..., None])
+        # Farther symbols count as the farthest of the table, in both forms.
+        distance = jnp.minimum(jnp.abs(positions - means[..., None]), (DISTANCES - 1) / 2**POSITION_BITS)
         if fixed:
             logits = _tabulated(distance, octaves[..., None])
         else:
@@ -103,7 +105,7 @@ class HyperpriorModel(nn.Module):
             seen = z + jax.random.uniform(self.make_rng("noise"), z.shape, z.dtype, -0.5, 0.5)
         else:
             seen = fixed_point.to_grid(z, 0)
-        bits = FactorizedPrior(self.side_channels, init_scale=4.0, name="prior").bits(seen)
+        bits = FactorizedPrior(self.side_channels, init_scale=1.0, name="prior").bits(seen)
         return bits.sum(axis=(1, 2, 3))
 
     def _synthesis(self, z: jax.Array, shape: tuple[int, int], fixed: bool) -> tuple[jax.Array, jax.Array]:
@@ -122,10 +124,11 @@ class HyperpriorModel(nn.Module):
         return means, octaves
 
     def _convolution(self, name: str, x: jax.Array, side: int, out: int, fixed: bool, stride: int = 1) -> jax.Array:
-        init, bias_init = nn.initializers.he_normal(), nn.initializers.zeros_init()
-        if name == "synthesis_2":
-            init = nn.initializers.normal(0.01)
-            bias_init = _first_scales
+        # Small z and small differences of the outputs at first: z costs little until it has learned to save something.
+        init = {"analysis_1": _SMALL, "synthesis_2": nn.initializers.normal(0.05)}.get(
+            name, nn.initializers.he_normal()
+        )
+        bias_init = _first_scales if name == "synthesis_2" else nn.initializers.zeros_init()
         kernel = self.param(f"kernel_{name}", init, (side, side, x.shape[-1], out))
         bias = self.param(f"bias_{name}", bias_init, (out,))
         if fixed:
@@ -136,14 +139,14 @@ class HyperpriorModel(nn.Module):
 
 
 def export_hyperprior(params: Mapping[str, Any], model: HyperpriorModel) -> dict[str, np.ndarray]:
-    """Returns what codes besides the kernels, biases and base: "positions", "scales" and "side", int32.
+    """Returns what codes besides the kernels, biases and base: "positions", "scales" and "side", integers.
 
     "side" has the logits of z = -7..7 under the trained prior, in steps of 1/32 bit, computed in float64.
     """
     with jax.enable_x64(True):
         layers = [{k: jnp.asarray(v) for k, v in layer.items()} for layer in prior_layers(params["prior"])]
         z = jnp.arange(-SIDE_LIMIT, SIDE_LIMIT + 1.0)[:, None] + jnp.zeros(model.side_channels)
-        prob = np.asarray(bin_prob(layers, z)).T
+        prob = np.ascontiguousarray(np.asarray(bin_prob(layers, z)).T)  # as tensors are written
     side = np.rint(STEPS_PER_BIT * np.log2(np.maximum(prob, 2.0**-30))).astype(np.int32)
     return {"positions": np.array(model.positions, np.int32), "scales": scale_table(), "side": side}
 
@@ -159,7 +162,7 @@ def _activate(x: jax.Array, fixed: bool) -> jax.Array:
 def _tabulated(distance: jax.Array, octave: jax.Array) -> jax.Array:
     """Returns `bin_logits` as the table has them, with the gradients of the formula."""
     row = (octave * SCALES_PER_OCTAVE).astype(int)
-    column = jnp.minimum(distance * 2**POSITION_BITS, DISTANCES - 1).astype(int)
+    column = (distance * 2**POSITION_BITS).astype(int)
     exact = jnp.asarray(scale_table() / STEPS_PER_BIT, jnp.float32)[row, column]
     smooth = bin_logits(distance, octave)
     return exact + (smooth - jax.lax.stop_gradient(smooth))
