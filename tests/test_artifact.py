@@ -12,6 +12,7 @@ import pytest
 from vae_jcc import artifact as artifact_module
 from vae_jcc import artifact_writing
 from vae_jcc.artifact import Artifact, ArtifactError, resolve, zoo_names
+from vae_jcc.artifact_weights import digest, read_part, write_parts
 from vae_jcc.artifact_writing import add_decoder, add_evaluation
 
 Make = Callable[..., None]
@@ -309,3 +310,10 @@ def test_the_package_imports_lightly() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+def test_transposed_weights_are_written_in_their_own_order(tmp_path: Path) -> None:
+    tensors = {"kernel": np.arange(6, dtype=np.int8).reshape(2, 3).T}
+    write_parts(tmp_path / "weights", {"context": tensors})
+    read = read_part(tmp_path / "weights", "context", ArtifactError)
+    assert np.array_equal(read["kernel"], tensors["kernel"]) and digest(read) == digest(tensors)

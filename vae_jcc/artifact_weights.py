@@ -64,7 +64,12 @@ def write_parts(path: Path, parts: Mapping[str, Tensors]) -> None:
     """Writes the tensors of all parts under "PART/..."."""
     from safetensors.numpy import save
 
-    named = {f"{part}/{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+    # The library writes an array's memory as it lies: a transposed one would come back in another order.
+    named = {
+        f"{part}/{name}": np.ascontiguousarray(value)
+        for part, tensors in parts.items()
+        for name, value in tensors.items()
+    }
     path.write_bytes(save(named))  # the library's own files are readable by their owner alone
 
 
