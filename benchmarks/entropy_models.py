@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5, help="of the speed measurement")
+    parser.add_argument("--keep", type=Path, help="folder to leave the models in, one a kind; default: none are kept")
     options = parser.parse_args()
     base = Artifact.load(options.model)
     d = base.config.dataset
@@ -46,7 +47,7 @@ def main() -> None:
     images = next(iter(eval_batches(test, batch_size=256, image_size=d.image_size)))["image"]
     with tempfile.TemporaryDirectory() as scratch:
         for kind in options.kinds:
-            folder = Path(shutil.copytree(base.folder, Path(scratch) / kind))
+            folder = Path(shutil.copytree(base.folder, (options.keep or Path(scratch)) / kind))
             facts: dict[str, Any] = {}
             if kind != "tables":
                 config = base.config.copy_and_resolve_references().unlock()
