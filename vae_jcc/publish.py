@@ -156,9 +156,10 @@ def describe_system(
     encoder = build_encoder(config)
     encoder_variables = {k: variables[k]["encoder"] for k in ("params", "batch_stats")}
     macs = count_macs(encoder.apply, encoder_variables, jnp.zeros((1, *image_shape)))
-    rates = ("top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file")
+    context = config.entropy.context.kind
+    figures = ["top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file", *(["context_params"] if context else [])]
     return {
-        "system": f"vae_jcc/{config.name}",
+        "system": f"vae_jcc/{config.name}" + (f", {context} context" if context else ""),
         "dataset": evaluation["dataset"],
         "data_note": evaluation["data_note"],
         "split": evaluation["split"],
@@ -168,15 +169,13 @@ def describe_system(
             "macs_per_pixel": macs / (image_shape[0] * image_shape[1]),
         },
         "receiver": {"params": count_parameters(params["classifier"])},
-        "points": [{"label": point_label(config), "seeds": [config.seed]} | {k: [evaluation[k]] for k in rates}],
+        "points": [{"label": point_label(config), "seeds": [config.seed]} | {k: [evaluation[k]] for k in figures}],
     } | describe_run(command)
 
 
 def point_label(config: ConfigDict) -> str:
-    """Returns what sets a point apart: the weight of the rate or the hinge's target, and a context model's kind."""
-    label = f"target={config.loss.hinge_target}" if config.loss.hinge_beta else f"lam={config.loss.lam}"
-    context = config.entropy.context.kind
-    return f"{label}, {context} context" if context else label
+    """Returns what sets a point of a curve apart: the weight of the rate, or the rate that the hinge aims at."""
+    return f"target={config.loss.hinge_target}" if config.loss.hinge_beta else f"lam={config.loss.lam}"
 
 
 def describe_run(command: str) -> dict[str, Any]:
