@@ -94,8 +94,8 @@ def evaluate_artifact(
         "n_images", "top1", "top5", and per pixel: "bpp_estimated" (bits by the prior, or by the context model that
         codes), "bpp_payload" (the entropy coder's bytes), "bpp_file" (stream format, one header for all),
         "bpp_single_file" (a file for each image);
-        "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits. Of a model that codes with a
-        context model also "context_params", which the device runs besides the encoder.
+        "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits. Of a model that
+        codes with a context model also "context_params", the numbers that the device needs besides the encoder's.
 
     Raises:
         ValueError: the source's channels or classes do not fit, or it is empty.
@@ -147,7 +147,7 @@ def evaluate_artifact(
         "bytes_payload": payload,
         "bytes_stream": stream,
         "payload_overhead": 8.0 * payload / estimated,
-    } | ({"context_params": artifact.facts["context"]["parameters"]} if artifact.context else {})
+    } | ({"context_params": sum(t.size for t in artifact.read_context().values())} if artifact.context else {})
 
 
 def _make_estimate_fn(artifact: Artifact) -> Callable[[np.ndarray], jax.Array]:
