@@ -94,8 +94,8 @@ def evaluate_artifact(
         "n_images", "top1", "top5", and per pixel: "bpp_estimated" (bits by the prior, or by the context model that
         codes), "bpp_payload" (the entropy coder's bytes), "bpp_file" (stream format, one header for all),
         "bpp_single_file" (a file for each image);
-        "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits. Of a model that
-        codes with a context model also "context_params", the numbers that the device needs besides the encoder's.
+        "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits. Of a model
+        that codes with a context model also "context_params", the numbers that a device needs besides the encoder's.
 
     Raises:
         ValueError: the source's channels or classes do not fit, or it is empty.
