@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_jcc.cli.evaluation_data import open_evaluation_data
 from vae_jcc.cli.files import write_bytes
 
 if TYPE_CHECKING:
@@ -38,13 +39,9 @@ def run(options: Namespace) -> int:
     from rich.progress import Progress
 
     from vae_jcc.artifact import Artifact
-    from vae_jcc.data.sources import open_source
 
     artifact = Artifact.load(options.model)
-    name = options.data or artifact.dataset
-    own = name == artifact.dataset
-    split = options.split or (artifact.config.dataset.test_split if own else "test")
-    source = open_source(name, split, data_dir=options.data_dir or None)
+    source, name, split, own = open_evaluation_data(options, artifact)
     from vae_jcc.benchmark.picture_grid import draw_grid
     from vae_jcc.benchmark.reconstruct import measure_reconstruction
     from vae_jcc.publish import describe_run

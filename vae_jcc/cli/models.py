@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jcc.artifact import Artifact, zoo_names
+from vae_jcc.cli.evaluation_data import open_evaluation_data
 from vae_jcc.cli.files import STANDARD, write_bytes
 
 _RATES = {
@@ -72,13 +73,8 @@ def evaluate(options: Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from vae_jcc.data.sources import open_source
-
     artifact = Artifact.load(options.model)
-    name = options.data or artifact.dataset
-    own = name == artifact.dataset
-    split = options.split or (artifact.config.dataset.test_split if own else "test")
-    source = open_source(name, split, data_dir=options.data_dir or None)
+    source, name, split, own = open_evaluation_data(options, artifact)
     from vae_jcc.evaluate import evaluate_artifact  # brings JAX along: a wrong name is told before
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:

@@ -12,6 +12,7 @@ import numpy as np
 from vae_jcc.coding.batch_decoder import BatchDecoder
 from vae_jcc.coding.batch_encoder import BatchEncoder
 from vae_jcc.coding.coder import RANGE_CODER, make_coder
+from vae_jcc.coding.one_latent import OneLatent
 from vae_jcc.coding.slots import SlotMap
 from vae_jcc.coding.tables import CodingTables
 
@@ -20,7 +21,7 @@ _IN_STEP_FROM = 1024
 _IN_STEP_AT_ONCE = 8192  # so that the state of all stays in the processor's cache
 
 
-class LatentCodec:
+class LatentCodec(OneLatent):
     """Codes latents with frozen tables; a payload is bytes without header or checksum.
 
     A payload has no redundancy: damaged ones decode to wrong symbols in silence. Keep them in the
@@ -41,23 +42,6 @@ class LatentCodec:
     def coder_id(self) -> int:
         """Id of the entropy coder, for the container's header."""
         return self._coder.coder_id
-
-    def encode(self, symbols: np.ndarray) -> bytes:
-        """Returns the payload of one latent, int32 [h, w, c], any values.
-
-        Raises:
-            ValueError: wrong dtype or shape.
-        """
-        return self.encode_batch(np.asarray(symbols)[None])[0]
-
-    def decode(self, payload: bytes, shape: tuple[int, int]) -> np.ndarray:
-        """Returns the symbols, int32 [h, w, c], of a payload whose latent grid is `shape` = (h, w).
-
-        Raises:
-            BitstreamError: no encoder can have written the payload.
-            ValueError: the shape is not two positive integers.
-        """
-        return self.decode_batch([payload], shape)[0]
 
     def encode_batch(self, symbols: np.ndarray) -> list[bytes]:
         """Returns the payload of each latent of int32 [B, h, w, c], any values.

@@ -17,6 +17,7 @@ from vae_jcc.coding.coder import RANGE_CODER, SeparateDecoder, encode_with_count
 from vae_jcc.coding.distribution import counts_of
 from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.integer_layers import count_slots
+from vae_jcc.coding.one_latent import OneLatent
 from vae_jcc.coding.parallel_context import ParallelContext
 from vae_jcc.coding.serial_context import SerialContext
 from vae_jcc.coding.slots import SlotMap
@@ -28,7 +29,7 @@ _IMAGES_AT_ONCE = 4  # encoding: so many images' columns stay in the processor's
 _DECODED_AT_ONCE = 256
 
 
-class ContextCodec:
+class ContextCodec(OneLatent):
     """Codes latents with a context model; the counterpart of `LatentCodec`, with the same methods."""
 
     coder_id = RANGE_CODER
@@ -45,23 +46,6 @@ class ContextCodec:
         self.tables = tables
         self._context = context
         self._map = SlotMap(tables)
-
-    def encode(self, symbols: np.ndarray) -> bytes:
-        """Returns the payload of one latent, int32 [h, w, c], any values.
-
-        Raises:
-            ValueError: wrong dtype or shape.
-        """
-        return self.encode_batch(np.asarray(symbols)[None])[0]
-
-    def decode(self, payload: bytes, shape: tuple[int, int]) -> np.ndarray:
-        """Returns the symbols, int32 [h, w, c], of a payload whose latent grid is `shape` = (h, w).
-
-        Raises:
-            BitstreamError: no encoder can have written the payload.
-            ValueError: the shape is not two positive integers.
-        """
-        return self.decode_batch([payload], shape)[0]
 
     def encode_batch(self, symbols: np.ndarray) -> list[bytes]:
         """Returns the payload of each latent of int32 [B, h, w, c], any values.

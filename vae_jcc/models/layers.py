@@ -33,8 +33,8 @@ def batch_norm(train: bool, *, dtype: Any, axis_name: str | None, name: str) -> 
     Args:
         train: use the batch's own statistics and update the running ones.
         dtype: of the output.
-        axis_name: the device axis to average statistics over, where the step runs once per device (pmap). Under jit on
-            a mesh the batch is one global array, so this is None.
+        axis_name: the device axis to average statistics over, where the step runs once per device; None where the
+            batch is one global array.
         name: of the module.
     """
     return nn.BatchNorm(
