@@ -5,6 +5,7 @@ will code (quantization-aware), so that what codes is what was trained.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +67,14 @@ def train_context(
     model, extra = _build(settings, artifact, start)
     prepare = _Prepare(artifact, config)
 
-    def bits(params: Any, values: jax.Array, slots: jax.Array, fixed: bool, key: jax.Array | None = None) -> jax.Array:
-        rngs = None if key is None else {"noise": key}
-        logits, side = model.apply({"params": params}, values, fixed, rngs=rngs, mutable="side")
-        return slot_bits(logits, slots).sum(axis=(1, 2, 3)) + sum(jax.tree.leaves(side))
+    def mean_bits(params: Any, fixed: bool) -> float:
+        return _mean(config, validation, lambda images: measure(params, *prepare(images), fixed))
 
-    measure = jax.jit(bits, static_argnums=3)
+    measure = jax.jit(partial(_bits, model), static_argnums=3)
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
     fixed_from = round(total * (1 - settings.fixed_fraction))
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
-
-    def average(params: Any, fixed: bool) -> float:
-        return _mean(config, validation, lambda images: measure(params, *prepare(images), fixed))
-
-    def step(
-        params: Any, opt_state: Any, i: jax.Array, values: jax.Array, slots: jax.Array, fixed: bool
-    ) -> tuple[Any, Any, Any]:
-        key = jax.random.fold_in(jax.random.key(config.seed), i)
-        loss, grads = jax.value_and_grad(lambda p: bits(p, values, slots, fixed, key).mean())(params)
-        updates, opt_state = optimizer.update(grads, opt_state)
-        return optax.apply_updates(params, updates), opt_state, loss
-
-    run = jax.jit(step, static_argnums=5)
+    step = _make_step(model, optimizer, config.seed)
     params, opt_state, bits_float = None, None, float("nan")
     iterator = train_iterator(source, batch_size=config.train.batch_size, seed=config.seed, **input_settings(config))
     try:
@@ -97,8 +84,8 @@ def train_context(
                 params = _initial(model, config.seed, values[:1], artifact, start)
                 opt_state = optimizer.init(params)
             if i == fixed_from:
-                bits_float = average(params, False)
-            params, opt_state, loss = run(params, opt_state, i, values, slots, i >= fixed_from)
+                bits_float = mean_bits(params, False)
+            params, opt_state, loss = step(params, opt_state, i, values, slots, i >= fixed_from)
             if (i + 1) % 200 == 0:
                 logging.info("context step %d/%d  %.1f bits an image", i + 1, total, float(loss))
     finally:
@@ -111,12 +98,35 @@ def train_context(
         "parameters": count_parameters(params),
         "bits_tables": _mean(config, validation, lambda images: tables.expected_bits(prepare.symbols(images))),
         "bits_float": bits_float,
-        "bits": average(params, True),
+        "bits": mean_bits(params, True),
     }
     if isinstance(model, HyperpriorModel):
         extra = extra | export_hyperprior(params, model)
     add_context(folder, settings.kind, to_integers(params) | extra, facts)
     return facts
+
+
+def _bits(
+    model: Any, params: Any, values: jax.Array, slots: jax.Array, fixed: bool, key: jax.Array | None = None
+) -> jax.Array:
+    """Returns the bits of each latent, [B], side information included; a key where training draws noise for it."""
+    rngs = None if key is None else {"noise": key}
+    logits, side = model.apply({"params": params}, values, fixed, rngs=rngs, mutable="side")
+    return slot_bits(logits, slots).sum(axis=(1, 2, 3)) + sum(jax.tree.leaves(side))
+
+
+def _make_step(model: Any, optimizer: optax.GradientTransformation, seed: int) -> Callable[..., tuple[Any, Any, Any]]:
+    """Returns the compiled step(params, opt_state, number, values, slots, fixed) -> (params, opt_state, mean bits)."""
+
+    def step(
+        params: Any, opt_state: Any, number: jax.Array, values: jax.Array, slots: jax.Array, fixed: bool
+    ) -> tuple[Any, Any, Any]:
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        loss, grads = jax.value_and_grad(lambda p: _bits(model, p, values, slots, fixed, key).mean())(params)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    return jax.jit(step, static_argnums=5)
 
 
 class _Prepare:
