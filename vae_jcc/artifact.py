@@ -186,14 +186,22 @@ class Artifact:
             raise ArtifactError(f"{self.folder} codes with its tables alone: it has no context model.")
         return self.tensors("context")
 
-    def make_codec(self) -> LatentCodec | ContextCodec:
-        """Returns what turns symbols into payloads and back.
+    def make_codec(self, coder: str = "range") -> LatentCodec | ContextCodec:
+        """Returns what turns symbols into payloads and back, with an entropy coder of `vae_jcc.coding.CODERS`.
 
         Raises:
             ArtifactError: the context model is damaged.
+            BitstreamError: the coder's library is not installed, or the model codes with a context model and the coder
+                is not the range coder.
+            ValueError: there is no such coder.
         """
         if not self.context:
-            return LatentCodec(self.tables)
+            return LatentCodec(self.tables, coder)
+        if coder != "range":
+            raise BitstreamError(
+                f"{self.folder} codes with a context model, which only the range coder can do: choose coder 'range', "
+                "or a model that codes with its tables alone."
+            )
         try:
             return ContextCodec(self.tables, CONTEXTS[self.context](self.read_context()))
         except (KeyError, ValueError) as error:

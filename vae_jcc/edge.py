@@ -29,8 +29,14 @@ class EdgeEncoder:
         data = edge.compress(image)  # uint8 [H, W, C] -> bytes
     """
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Compiles nothing yet; the first image of each size does."""
+    def __init__(self, artifact: Artifact, coder: str = "range") -> None:
+        """Compiles nothing yet; the first image of each size does.
+
+        Args:
+            artifact: the model.
+            coder: of the payloads, a name in `vae_jcc.coding.CODERS`; errors as `Artifact.make_codec`.
+        """
+        self._codec = artifact.make_codec(coder)
         # JAX loads here, so that importing this module stays light.
         from vae_jcc.inference import make_encode_fn
         from vae_jcc.models.joint import build_encoder
@@ -38,16 +44,16 @@ class EdgeEncoder:
         self.artifact = artifact
         self._encode = make_encode_fn(build_encoder(artifact.config))
         self._variables = artifact.variables("encoder")
-        self._codec = artifact.make_codec()
 
     @classmethod
-    def load(cls, name_or_dir: str | Path) -> "EdgeEncoder":
+    def load(cls, name_or_dir: str | Path, coder: str = "range") -> "EdgeEncoder":
         """Loads a shipped model by name, or an artifact's folder.
 
         Raises:
             ArtifactError: there is none, or it is damaged.
+            BitstreamError: the coder cannot be used; the message says why.
         """
-        return cls(Artifact.load(name_or_dir))
+        return cls(Artifact.load(name_or_dir), coder)
 
     def compress(self, images: Images) -> bytes | list[bytes]:
         """Returns a file's bytes (docs/bitstream.md) for each picture.
@@ -70,8 +76,9 @@ class EdgeEncoder:
             ValueError: as `compress`.
         """
         pictures = self._checked(images)
+        fingerprint, coder_id = self.artifact.fingerprint, self._codec.coder_id
         return [
-            pack_file(payload, self.artifact.fingerprint, *image.shape[:2])
+            pack_file(payload, fingerprint, image.shape[0], image.shape[1], coder_id)
             for payload, image in zip(self._payloads(pictures), pictures, strict=True)
         ]
 
@@ -83,7 +90,7 @@ class EdgeEncoder:
         """
         pictures = self._checked(images)
         sizes = [(image.shape[0], image.shape[1]) for image in pictures]
-        return pack_stream(self._payloads(pictures), self.artifact.fingerprint, sizes)
+        return pack_stream(self._payloads(pictures), self.artifact.fingerprint, sizes, self._codec.coder_id)
 
     def _payloads(self, pictures: list[np.ndarray]) -> list[bytes]:
         """Codes pictures of one size together; payloads come in the order of the pictures."""

@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import MAX_PIXELS, Header, peek, unpack_file, unpack_stream
+from vae_jcc.coding import (
+    CODERS,
+    MAX_PIXELS,
+    ContextCodec,
+    Header,
+    LatentCodec,
+    pack_file,
+    pack_stream,
+    peek,
+    unpack_file,
+    unpack_stream,
+)
 from vae_jcc.grouping import by_key
 
 Data = bytes | Sequence[bytes]
@@ -24,7 +35,7 @@ class Receiver:
 
     `data` is always the bytes of a file (one picture) or of a stream (many), or a list of such; a list gives the
     results of all its pictures in order. All methods raise BitstreamError, and nothing else, on bytes that are
-    truncated, altered, of another model, or no such bytes at all.
+    truncated, altered, of another model, by an entropy coder that is not installed, or no such bytes at all.
 
     Example:
         receiver = Receiver.load("cifar10")
@@ -34,7 +45,7 @@ class Receiver:
     def __init__(self, artifact: Artifact, max_pixels: int = MAX_PIXELS) -> None:
         """Prepares the coder; a picture of more than `max_pixels` pixels is refused before anything is allocated."""
         self.artifact = artifact
-        self._codec = artifact.make_codec()
+        self._codecs = {"range": artifact.make_codec()}
         self._max_pixels = max_pixels
 
     @classmethod
@@ -89,24 +100,43 @@ class Receiver:
         )
         return pictures[0] if self._is_single(data) else pictures
 
+    def recode(self, data: bytes, coder: str) -> bytes:
+        """Returns a file or stream with the same symbols coded by another entropy coder, a name in CODERS.
+
+        Raises:
+            BitstreamError: see above, or this coder cannot be used; the message says why.
+            ValueError: there is no such coder.
+        """
+        codec = self._codec(coder)
+        header, payloads, sizes = self._unpack(data)
+        decoded = self._decode_payloads(payloads, sizes, [header.coder_id] * header.count)
+        for places in by_key(symbols.shape for symbols in decoded).values():
+            for i, payload in zip(places, codec.encode_batch(np.stack([decoded[i] for i in places])), strict=True):
+                payloads[i] = payload
+        if header.kind == "stream":
+            return pack_stream(payloads, self.artifact.fingerprint, sizes, codec.coder_id)
+        return pack_file(payloads[0], self.artifact.fingerprint, *sizes[0], codec.coder_id)
+
     def inspect(self, data: bytes) -> dict[str, Any]:
         """Returns what a file or stream is made of, as JSON values; runs no network.
 
         Returns:
-            "kind" ("file" or "stream"), "format" (its version), "fingerprint" (the model's, hexadecimal), "images",
-            "height" and "width" (None where sizes differ), "latent" ([h, w, c] or None), "bytes" ("payload"; "header",
-            which is all that stands around the payloads, a stream's index and the checksum too; "total"),
-            "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the codec's exact code
-            length. Their sum is the payload but for the coder's last few bits an image.
+            "kind" ("file" or "stream"), "format" (its version), "coder" (a name in CODERS), "fingerprint" (the model's,
+            hexadecimal), "images", "height" and "width" (None where sizes differ), "latent" ([h, w, c] or None),
+            "bytes" ("payload"; "header", which is all that stands around the payloads, a stream's index and the
+            checksum too; "total"), "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the
+            codec's exact code length. Their sum is the payload but for the coder's last few bits an image.
         """
         header, payloads, sizes = self._unpack(data)
-        decoded = self._decode_payloads(payloads, sizes)
+        decoded = self._decode_payloads(payloads, sizes, [header.coder_id] * header.count)
+        bits = self._codec(CODERS[header.coder_id]).bits
         payload, pixels = sum(map(len, payloads)), sum(height * width for height, width in sizes)
         shapes = {symbols.shape for symbols in decoded}
-        channel_bits = np.sum([self._codec.bits(symbols[None]).sum(axis=(0, 1, 2)) for symbols in decoded], axis=0)
+        channel_bits = np.sum([bits(symbols[None]).sum(axis=(0, 1, 2)) for symbols in decoded], axis=0)
         return {
             "kind": header.kind,
             "format": header.version,
+            "coder": CODERS[header.coder_id],
             "fingerprint": self.artifact.fingerprint.hex(),
             "images": header.count,
             "height": header.height,
@@ -117,6 +147,11 @@ class Receiver:
             "bpp_file": 8 * len(data) / pixels,
             "channel_bits": channel_bits.tolist(),
         }
+
+    def _codec(self, coder: str) -> LatentCodec | ContextCodec:
+        if coder not in self._codecs:
+            self._codecs[coder] = self.artifact.make_codec(coder)
+        return self._codecs[coder]
 
     def _is_single(self, data: Data) -> bool:
         return isinstance(data, bytes) and peek(data).kind == "file"
@@ -132,17 +167,20 @@ class Receiver:
 
     def _decode(self, data: Data) -> tuple[list[np.ndarray], list[Size]]:
         """Returns the symbols [h, w, c] and (H, W) of each picture."""
-        payloads, sizes = [], []
+        payloads, sizes, coder_ids = [], [], []
         for item in [data] if isinstance(data, bytes) else data:
-            _, more_payloads, more_sizes = self._unpack(item)
+            header, more_payloads, more_sizes = self._unpack(item)
             payloads += more_payloads
             sizes += more_sizes
-        return self._decode_payloads(payloads, sizes), sizes
+            coder_ids += [header.coder_id] * header.count
+        return self._decode_payloads(payloads, sizes, coder_ids), sizes
 
-    def _decode_payloads(self, payloads: list[bytes], sizes: list[Size]) -> list[np.ndarray]:
+    def _decode_payloads(self, payloads: list[bytes], sizes: list[Size], coder_ids: list[int]) -> list[np.ndarray]:
         decoded = [np.empty(0, np.int32)] * len(payloads)
-        for grid, places in by_key(self.artifact.grid(*size) for size in sizes).items():
-            for i, symbols in zip(places, self._codec.decode_batch([payloads[i] for i in places], grid), strict=True):
+        grids = (self.artifact.grid(*size) for size in sizes)
+        for (coder_id, grid), places in by_key(zip(coder_ids, grids, strict=True)).items():
+            batch = self._codec(CODERS[coder_id]).decode_batch([payloads[i] for i in places], grid)
+            for i, symbols in zip(places, batch, strict=True):
                 decoded[i] = symbols
         return decoded
 

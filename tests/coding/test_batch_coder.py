@@ -22,7 +22,7 @@ def test_messages_are_the_librarys(name, length, rng):
     row = np.array(ROWS[name])
     likely = rng.choice(len(row), (length, 50), p=row / TOTAL)
     slots = np.where(rng.random((length, 50)) < 0.3, rng.integers(0, len(row), (length, 50)), likely).astype(np.int32)
-    encoder, library = BatchEncoder(50), make_coder(0, [row])
+    encoder, library = BatchEncoder(50), make_coder("range", [row])
     encoder.encode_row(slots, row)
     messages = encoder.finish()
     assert messages == [library.encode(np.ascontiguousarray(s)[None], None) for s in slots.T]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vae_jcc.coding import BitstreamError, CodingTables, LatentCodec
-from vae_jcc.coding.coder import _guarded
+from vae_jcc.coding.range_coder import _guarded
 
 EXTREMES = (-(2**31), -(2**31) + 1, -(2**16), 2**16 - 1, 2**31 - 2, 2**31 - 1)
 
@@ -83,7 +83,7 @@ def test_both_ways_through_the_library_write_the_same(make_tables, draw, monkeyp
     tables = make_tables(9, (0.3, 2))
     symbols = draw(tables, 30, 3, 2)
     small = LatentCodec(tables).encode_batch(symbols)
-    monkeypatch.setattr("vae_jcc.coding.coder._SMALL_PLANE_ENTRIES", 0)
+    monkeypatch.setattr("vae_jcc.coding.range_coder._SMALL_PLANE_ENTRIES", 0)
     codec = LatentCodec(tables)
     assert codec.encode_batch(symbols) == small
     np.testing.assert_array_equal(codec.decode_batch(small, (3, 2)), symbols)
@@ -141,8 +141,8 @@ def test_decode_refuses_an_empty_grid_and_an_unknown_coder(make_tables):
     tables = make_tables(2)
     with pytest.raises(ValueError, match="0 x 3"):
         LatentCodec(tables).decode(b"", (0, 3))
-    with pytest.raises(BitstreamError, match="coder 5"):
-        LatentCodec(tables, coder_id=5)
+    with pytest.raises(ValueError, match="'arithmetic': choose range or tfc"):
+        LatentCodec(tables, "arithmetic")
 
 
 def test_an_empty_batch_is_an_empty_list(make_tables):

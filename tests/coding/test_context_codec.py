@@ -9,11 +9,11 @@ import pytest
 
 from vae_jcc.coding import BitstreamError, CodingTables
 from vae_jcc.coding.batch_decoder import BatchDecoder
-from vae_jcc.coding.coder import SeparateDecoder, encode_with_counts
 from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.distribution import IMPOSSIBLE, counts_of
 from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.parallel_context import ParallelContext
+from vae_jcc.coding.range_coder import SeparateDecoder, encode_with_counts
 from vae_jcc.coding.serial_context import SerialContext
 
 ROWS = (4, 3, 6)  # slots of each channel

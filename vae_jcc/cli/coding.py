@@ -1,4 +1,4 @@
-"""`vae-jcc encode`, `decode` and `reconstruct`."""
+"""`vae-jcc encode`, `decode`, `recode` and `reconstruct`."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_jcc.cli.bulk import Bulk
 from vae_jcc.cli.files import CODED, PICTURES, STANDARD, Input, Outputs, expand, to_npy, to_picture, to_png, write_bytes
-from vae_jcc.coding import pack_stream, unpack_file
+from vae_jcc.coding import CODERS, pack_stream, unpack_file
 from vae_jcc.edge import EdgeEncoder
 from vae_jcc.receiver import Receiver
 
@@ -22,7 +22,7 @@ def encode(options: Namespace) -> int:
     if options.stream and not options.output:
         raise ValueError("--stream makes one file of all pictures: name it with --output.")
     inputs = expand(options.inputs, PICTURES)
-    edge = EdgeEncoder.load(options.model)
+    edge = EdgeEncoder.load(options.model, options.coder)
     size = edge.artifact.input_size if options.resize else None
 
     def load(source: Input) -> np.ndarray:
@@ -64,7 +64,7 @@ def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, l
     status = Bulk(load, edge.compress_all, store, options.batch_size).run(inputs)
     if not payloads:
         raise ValueError("No picture could be read, so no stream is written.")
-    data = pack_stream(payloads, edge.artifact.fingerprint, sizes)
+    data = pack_stream(payloads, edge.artifact.fingerprint, sizes, CODERS.index(options.coder))
     write_bytes(Path(options.output), data)
     done.size = len(data)
     if options.json and options.output != "-":
@@ -72,6 +72,21 @@ def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, l
     else:
         done.say()
     return status
+
+
+def recode(options: Namespace) -> int:
+    """Writes files and streams with the same symbols coded by another entropy coder."""
+    receiver = Receiver.load(options.model)
+    receiver.artifact.make_codec(options.coder)  # a coder that cannot be used is told once, not for every file
+    inputs = expand(options.inputs, CODED)
+    outputs = Outputs(options.output, inputs)
+
+    def store(source: Input, _: bytes, result: bytes) -> None:
+        write_bytes(outputs.place(source, f".{options.coder}.vjc"), result)
+
+    return Bulk(
+        lambda source: source.read(), lambda items: [receiver.recode(data, options.coder) for data in items], store
+    ).run(inputs)
 
 
 def decode(options: Namespace) -> int:

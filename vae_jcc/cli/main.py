@@ -10,8 +10,10 @@ from typing import Any
 from vae_jcc import __version__
 from vae_jcc.cli import bench, coding, models, reading
 from vae_jcc.cli.bulk import error_line
+from vae_jcc.coding import CODERS
 
 _INPUTS = "files, folders (searched at any depth), quoted globs, or - for standard input"
+_CODER = "entropy coder; tfc needs an environment of its own (docs/tfc.md)"
 _MODEL = "a shipped model's name (see `vae-jcc models`), or an artifact's folder"
 
 
@@ -55,6 +57,7 @@ def _add_coding(commands: Any) -> None:
     encode = _command(commands, "encode", coding.encode, "pictures to .vjc files (needs only the encoder)")
     _add_inputs(encode)
     _add_output(encode, "photo.vjc beside photo.png")
+    encode.add_argument("--coder", choices=CODERS, default="range", help=f"{_CODER}; default range")
     encode.add_argument("--stream", action="store_true", help="all pictures into one file: one header for all")
     _add_resize(encode)
     _add_batch_size(encode, 256)
@@ -62,6 +65,10 @@ def _add_coding(commands: Any) -> None:
     decode = _command(commands, "decode", coding.decode, ".vjc files to latent symbols as .npy (needs no JAX)")
     _add_inputs(decode)
     _add_output(decode, "photo.npy beside photo.vjc")
+    recode = _command(commands, "recode", coding.recode, "the same symbols by another entropy coder (needs no JAX)")
+    _add_inputs(recode)
+    recode.add_argument("--coder", choices=CODERS, required=True, help=_CODER)
+    _add_output(recode, "photo.tfc.vjc beside photo.vjc")
     reconstruct = _command(
         commands, "reconstruct", coding.reconstruct, ".vjc files to PNG pictures, where the model has a decoder"
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_jcc.cli.bulk import Bulk
 from vae_jcc.cli.files import CODED, PICTURES, Input, expand, to_picture
-from vae_jcc.coding import BitstreamError, peek
+from vae_jcc.coding import CODERS, BitstreamError, peek
 from vae_jcc.receiver import Receiver
 
 
@@ -100,6 +100,7 @@ def _header_fields(data: bytes) -> dict[str, Any]:
     return {
         "kind": header.kind,
         "format": header.version,
+        "coder": CODERS[header.coder_id] if header.coder_id < len(CODERS) else f"unknown, {header.coder_id}",
         "fingerprint": header.fingerprint16.hex(),
         "images": header.count,
         "height": header.height,
@@ -115,6 +116,7 @@ def _as_text(name: str, fields: dict[str, Any]) -> str:
         name,
         f"  {fields['kind']}, format {fields['format']}, {fields['images']} image(s), {size}",
         f"  model         {fields['fingerprint']}",
+        f"  coder         {fields['coder']}",
         "  bytes         " + ", ".join(f"{part} {count:,}" for part, count in fields["bytes"].items()),
     ]
     if "channel_bits" in fields:

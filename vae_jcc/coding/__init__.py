@@ -1,9 +1,10 @@
 """Symbols to bytes and back: frozen integer tables, an entropy coder, and the formats of docs/bitstream.md.
 
-This room needs NumPy and the coder library only; it runs where neither JAX nor TensorFlow is installed.
+This room needs NumPy and the coder's library only; it runs where neither JAX nor TensorFlow is installed.
 """
 
 from vae_jcc.coding.codec import LatentCodec
+from vae_jcc.coding.coder import CODERS
 from vae_jcc.coding.container import MAX_PIXELS, Header, pack_file, pack_stream, peek, unpack_file, unpack_stream
 from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.errors import BitstreamError
@@ -13,6 +14,7 @@ from vae_jcc.coding.serial_context import SerialContext
 from vae_jcc.coding.tables import CodingTables
 
 __all__ = [
+    "CODERS",
     "MAX_PIXELS",
     "BitstreamError",
     "CodingTables",

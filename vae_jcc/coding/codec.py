@@ -28,14 +28,15 @@ class LatentCodec(OneLatent):
     container (`pack_file`, `pack_stream`), which carries sizes, fingerprint and checksum.
     """
 
-    def __init__(self, tables: CodingTables, coder_id: int = RANGE_CODER) -> None:
-        """Prepares a coder for the tables.
+    def __init__(self, tables: CodingTables, coder: str = "range") -> None:
+        """Prepares the coder with this name in CODERS for the tables.
 
         Raises:
-            BitstreamError: this version has no coder with this id.
+            BitstreamError: the library that runs it is not installed; the message has the command that brings it.
+            ValueError: there is no such coder.
         """
         self.tables = tables
-        self._coder = make_coder(coder_id, tables.counts)
+        self._coder = make_coder(coder, tables.counts)
         self._map = SlotMap(tables)
 
     @property
@@ -62,7 +63,7 @@ class LatentCodec(OneLatent):
     def bits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns the exact code length of every symbol in bits, float64 [B, h, w, c], of int32 [B, h, w, c].
 
-        The coder's own ending is not in it.
+        That is by the tables' 24-bit counts; the coder's own ending is not in it.
         """
         return self.tables.bits(symbols)
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vae_jcc.coding.coder import KNOWN_CODERS
+from vae_jcc.coding.coder import CODERS
 from vae_jcc.coding.errors import BitstreamError
 
 VERSION = 1
@@ -31,7 +31,7 @@ class Header:
     Attributes:
         version: of the format.
         kind: "file" (one image) or "stream".
-        coder_id: which entropy coder made the payloads.
+        coder_id: which entropy coder made the payloads, a place in `CODERS` (or a newer one).
         fingerprint16: the first two bytes of the model's fingerprint.
         count: number of images.
         height: of every image, in pixels; None in a stream whose sizes differ.
@@ -216,7 +216,7 @@ def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[
     if header.kind != kind:
         hint = "read it with unpack_stream" if header.kind == "stream" else "read it with unpack_file"
         raise BitstreamError(f"This is a {header.kind}, not a {kind}: {hint}.")
-    if header.coder_id not in KNOWN_CODERS:
+    if header.coder_id >= len(CODERS):
         raise BitstreamError(
             f"The payloads were written by entropy coder {header.coder_id}, which this version does not know: "
             "update vae_jcc."

@@ -13,7 +13,7 @@ import numpy as np
 
 from vae_jcc.coding import escape
 from vae_jcc.coding.batch_decoder import BatchDecoder
-from vae_jcc.coding.coder import RANGE_CODER, SeparateDecoder, encode_with_counts
+from vae_jcc.coding.coder import RANGE_CODER, load_range_coder
 from vae_jcc.coding.distribution import counts_of
 from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.integer_layers import count_slots
@@ -38,6 +38,7 @@ class ContextCodec(OneLatent):
         """Joins tables (whose counts are not used) and a context model.
 
         Raises:
+            BitstreamError: the range coder's library is not installed.
             ValueError: the context model's slots are not those of the tables.
         """
         slots = count_slots(context.base)
@@ -45,6 +46,7 @@ class ContextCodec(OneLatent):
             raise ValueError(f"The context model has {slots.tolist()} slots a channel; the tables have other rows.")
         self.tables = tables
         self._context = context
+        self._range_coder = load_range_coder()
         self._map = SlotMap(tables)
 
     def encode_batch(self, symbols: np.ndarray) -> list[bytes]:
@@ -63,7 +65,8 @@ class ContextCodec(OneLatent):
                 excess = self._map.fold(planes[b], escaped[b]) if escaped[b].any() else None
                 ordered = counts[b].reshape(len(order), -1)[order]
                 first = None if side is None else (side[0][b], side[1])
-                payloads.append(encode_with_counts(slots[b].reshape(-1)[order], ordered, excess, first))
+                flat = slots[b].reshape(-1)[order]
+                payloads.append(self._range_coder.encode_with_counts(flat, ordered, excess, first))
         return payloads
 
     def decode_batch(self, payloads: Sequence[bytes], shape: tuple[int, int]) -> np.ndarray:
@@ -120,7 +123,8 @@ class ContextCodec(OneLatent):
 
     def _decode(self, payloads: Sequence[bytes], height: int, width: int) -> np.ndarray:
         batch, channels = len(payloads), self.tables.channels
-        decoder = (BatchDecoder if isinstance(self._context, SerialContext) else SeparateDecoder)(payloads)
+        in_step = isinstance(self._context, SerialContext)
+        decoder = (BatchDecoder if in_step else self._range_coder.SeparateDecoder)(payloads)
         order = self._context.order((height, width))
         minima, last = (np.repeat(x, height * width)[order][:, None] for x in (self._map.minima, self._map.last_slots))
         ordered = np.empty((len(order), batch), np.int32)

@@ -5,6 +5,6 @@ class BitstreamError(ValueError):
     """Compressed data, or a table file, that cannot be read.
 
     The message names the cause: not a vae_jcc file, a newer format, made by another model,
-    truncated, altered, or larger than the limit. Nothing of the input's claimed size has been
-    allocated when it is raised.
+    truncated, altered, larger than the limit, or by an entropy coder whose library is not installed.
+    Nothing of the input's claimed size has been allocated when it is raised.
     """

@@ -13,6 +13,8 @@ k + 1 bits for k <= 16 as in the original code and 21 bits above, which makes tw
 out of a loop. docs/bitstream.md is the specification.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from vae_jcc.coding.errors import BitstreamError
@@ -23,6 +25,8 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 # largest excess is 2 * (2**32 - 2) + 1 < 2**33 - 1, so class 32 is the last that can occur.
 CLASS_COUNTS = np.array([2 ** (23 - k) for k in range(17)] + [8] * 16, dtype=np.int64)
 BIT_COUNTS = np.array([2**23, 2**23], dtype=np.int64)
+
+_READ_AT_ONCE = 2**16
 
 
 def fold(symbols: np.ndarray, minima: np.ndarray, maxima: np.ndarray) -> np.ndarray:
@@ -70,6 +74,20 @@ def from_classes_and_bits(classes: np.ndarray, bits: np.ndarray) -> np.ndarray:
     values = np.left_shift(np.int64(1), classes.astype(np.int64))
     np.add.at(values, owner, bits.astype(np.int64) << shift)
     return values - 1
+
+
+def read_excesses(
+    read_classes: Callable[[int], np.ndarray], read_bits: Callable[[int], np.ndarray], escapes: int
+) -> np.ndarray:
+    """Returns the excesses, int64 [escapes], from functions that return the next n classes or bits of a message."""
+    classes = read_classes(escapes)
+    excess = np.empty(escapes, np.int64)
+    # In pieces: bits take up to 32 integers an excess, and a forged payload can claim that many for every symbol.
+    for start in range(0, escapes, _READ_AT_ONCE):
+        piece = slice(start, start + _READ_AT_ONCE)
+        bits = read_bits(int(classes[piece].sum(dtype=np.int64)))
+        excess[piece] = from_classes_and_bits(classes[piece], bits)
+    return excess
 
 
 def excess_bits(excess: np.ndarray) -> np.ndarray:
