@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from vae_jcc import BitstreamError, EdgeEncoder, Receiver
 from vae_jcc import inference as inference_module
 from vae_jcc.artifact import Artifact, ArtifactError
-from vae_jcc.coding import peek
+from vae_jcc.coding import pack_file, peek, unpack_file
 from vae_jcc.inference import BATCH_SIZES, in_batches, make_classify_fn
 from vae_jcc.models.joint import build_classifier, build_model
 
@@ -164,6 +165,37 @@ def test_large_claims_are_refused(tiny_folder: Path, edge: EdgeEncoder, pictures
     careful = Receiver.load(tiny_folder, max_pixels=255)
     with pytest.raises(BitstreamError, match="255"):
         careful.symbols(edge.compress(pictures[0]))
+
+
+def test_recoding_keeps_the_symbols(edge: EdgeEncoder, receiver: Receiver, rng: np.random.Generator) -> None:
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((16, 16), (9, 31), (16, 16))]
+    for data in (edge.compress(images[1]), edge.compress_stream(images)):
+        assert receiver.recode(data, "range") == data
+    with pytest.raises(ValueError, match="choose range or tfc"):
+        receiver.recode(data, "ans")
+
+
+def test_a_coder_that_is_not_installed_is_refused_with_its_remedy(
+    tiny_folder: Path, edge: EdgeEncoder, receiver: Receiver, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_compression", None)
+    fingerprint, data = receiver.artifact.fingerprint, edge.compress(pictures[0])
+    foreign = pack_file(unpack_file(data, fingerprint)[1], fingerprint, 16, 16, coder_id=1)
+    requests: list[Callable[[], object]] = [
+        lambda: EdgeEncoder.load(tiny_folder, "tfc"),
+        lambda: receiver.recode(data, "tfc"),
+        lambda: receiver.symbols(foreign),
+        lambda: receiver.classify([data, foreign]),
+        lambda: receiver.inspect(foreign),
+    ]
+    for request in requests:
+        with pytest.raises(BitstreamError, match=r"requirements-tfc\.txt"):
+            request()
+
+
+def test_context_models_have_the_range_coder_alone(receiver: Receiver) -> None:
+    with pytest.raises(BitstreamError, match="only the range coder can do"):
+        replace(receiver.artifact, context="serial").make_codec("tfc")
 
 
 def test_inspect_accounts_for_every_byte(edge: EdgeEncoder, receiver: Receiver, pictures: np.ndarray) -> None:

@@ -221,6 +221,20 @@ def test_classify_reports_damage_and_goes_on(folder: Path, model: str, capsys: C
     assert sorted(line.split(": ")[1] for line in captured.err.splitlines()) == ["out/a.vjc", "out/c.vjc"]
 
 
+def test_a_coder_that_is_not_installed_is_one_line(
+    folder: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_compression", None)
+    assert main(["encode", "--model", model, "pics/a.png"]) == 0
+    assert main(["recode", "--model", model, "--coder", "range", "pics/a.vjc"]) == 0
+    assert Path("pics/a.range.vjc").read_bytes() == Path("pics/a.vjc").read_bytes()
+    capsys.readouterr()
+    for arguments in (["encode", "pics"], ["recode", "pics"]):
+        assert main([*arguments, "--model", model, "--coder", "tfc"]) == 1
+        (line,) = _errors(capsys)
+        assert "pip install -r requirements-tfc.txt" in line
+
+
 def test_inspect_with_and_without_the_model(folder: Path, model: str, capsys: Capture) -> None:
     main(["encode", "--model", model, "pics", "--stream", "-o", "all.vjc"])
     capsys.readouterr()
@@ -231,6 +245,7 @@ def test_inspect_with_and_without_the_model(folder: Path, model: str, capsys: Ca
     assert main(["inspect", "--model", model, "all.vjc"]) == 0
     text = capsys.readouterr().out
     assert "stream, format 1, 3 image(s), 16 x 16 pixels" in text
+    assert "coder         range" in text
     assert f"payload {fields['bytes']['payload']}" in text
     assert main(["inspect", "all.vjc", "--json"]) == 0
     header = json.loads(capsys.readouterr().out)

@@ -9,6 +9,12 @@ from vae_jcc.coding import CodingTables
 
 
 @pytest.fixture
+def rng() -> np.random.Generator:
+    """NumPy randomness with a fixed seed, here too: these tests also run where JAX is not (test_tfc_coder.py)."""
+    return np.random.default_rng(20220607)
+
+
+@pytest.fixture
 def make_tables(rng: np.random.Generator) -> Callable[..., CodingTables]:
     """Tables of `channels` rows: two-sided geometric laws of random widths, cut at random places."""
 

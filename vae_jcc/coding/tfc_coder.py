@@ -9,6 +9,7 @@ an encoder can have written it.
 import os
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -99,11 +100,10 @@ def _load() -> tuple[Any, Any]:
     """Returns the modules tensorflow and tensorflow_compression."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it reports every accelerator that it does not find
     try:
-        import tensorflow
-        import tensorflow_compression
+        tensorflow_compression = import_module("tensorflow_compression")
+        return import_module("tensorflow"), tensorflow_compression
     except ImportError as error:
         raise BitstreamError(
             "Entropy coder tfc needs tensorflow-compression, which cannot be installed beside JAX (docs/tfc.md). Make "
             f"its environment in a checkout of vae_jcc, and code or recode there: {MAKE_ENVIRONMENT}"
         ) from error
-    return tensorflow, tensorflow_compression
