@@ -352,6 +352,19 @@ def test_decode_and_inspect_run_without_jax(folder: Path, model: str) -> None:
     np.testing.assert_array_equal(np.load("pics/a.npy"), Receiver.load(model).symbols(Path("pics/a.vjc").read_bytes()))
 
 
+def test_a_network_without_jax_is_one_line(folder: Path, model: str) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['jax'] = None\n"
+        "from vae_jcc.cli import main\n"
+        f"sys.exit(main(['encode', '--model', {model!r}, 'pics/a.png']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("vae-jcc: this command needs jax, which is not installed here: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, model: str) -> None:
     main(["encode", "--model", model, "pics", "-o", "out"])
     code = (

@@ -3,6 +3,7 @@
 In that environment there is no JAX: `pytest --confcutdir=tests/coding` keeps the conftest.py above from being loaded.
 """
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,7 +16,9 @@ from vae_jcc import Receiver
 from vae_jcc.cli import main
 from vae_jcc.coding import BitstreamError, CodingTables, LatentCodec, pack_file, pack_stream, peek, unpack_file
 from vae_jcc.coding.escape import BIT_COUNTS, CLASS_COUNTS
-from vae_jcc.coding.tfc_coder import to_16_bits
+from vae_jcc.coding.tfc_coder import MAKE_ENVIRONMENT, to_16_bits
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 needs_tfc = pytest.mark.skipif(
     find_spec("tensorflow_compression") is None, reason="tensorflow-compression is not here (docs/tfc.md)"
@@ -39,7 +42,7 @@ def golden_symbols(name: str) -> np.ndarray:
 
 
 class Message:
-    """Section 9 of docs/bitstream.md, in plain integers."""
+    """Section 8 of docs/bitstream.md, in plain integers."""
 
     def __init__(self, payload: bytes) -> None:
         self.payload, self.at, self.range = payload, 0, 2**32
@@ -86,8 +89,40 @@ def read_payload(payload: bytes, tables: CodingTables, height: int, width: int) 
     return symbols.T.reshape(height, width, len(rows))
 
 
+def slots_of(symbols: np.ndarray, tables: CodingTables) -> list[tuple[list[int], int]]:
+    """Returns (coarse row, slot) of everything that the message of symbols [h, w, c] holds, in order."""
+    slots, excesses = [], []
+    for k, (low, high) in enumerate(zip(tables.minima, tables.maxima, strict=True)):
+        row = coarse(tables.counts[k].tolist())
+        for s in symbols[..., k].ravel().tolist():
+            slots.append((row, s - low if low <= s <= high else len(row) - 1))
+            if not low <= s <= high:
+                excesses.append(2 * (s - high - 1) if s > high else 2 * (low - 1 - s) + 1)
+    widths = [(e + 1).bit_length() - 1 for e in excesses]
+    slots += [(coarse(CLASS_COUNTS.tolist()), k) for k in widths]
+    even = coarse(BIT_COUNTS.tolist())
+    return slots + [(even, (e + 1) >> i & 1) for e, k in zip(excesses, widths, strict=True) for i in reversed(range(k))]
+
+
+def write_payload(slots: list[tuple[list[int], int]]) -> bytes:
+    low, size, words = 0, 2**32, 0
+    for row, slot in slots:
+        start, end = size * sum(row[:slot]) // 2**16, size * sum(row[: slot + 1]) // 2**16
+        low, size = low + start, end - start
+        if size <= 2**16:
+            low, size, words = low << 16, size << 16, words + 1
+    last = low + size - 1
+    number = next(n for n in (-(-low >> bits) << bits for bits in (32, 24, 16)) if n <= last)
+    settled = 0
+    while settled < words and low >> 16 * (words - settled + 1) == last >> 16 * (words - settled + 1):
+        settled += 1
+    data = number.to_bytes(2 * words + 4, "big")
+    return data[: 2 * settled] + data[2 * settled :].rstrip(b"\0")
+
+
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_reader_of_the_document_reads_tfcs_bytes(name):
+def test_a_reader_and_a_writer_by_the_document_agree_with_tfcs_bytes(name):
+    assert write_payload(slots_of(golden_symbols(name), GOLDEN_TABLES)).hex() == GOLDEN[name]
     symbols = read_payload(bytes.fromhex(GOLDEN[name]), GOLDEN_TABLES, 5, 6)
     np.testing.assert_array_equal(symbols, golden_symbols(name))
 
@@ -104,8 +139,9 @@ def test_rows_of_16_bits_keep_every_slot(make_tables):
 
 def test_without_the_package_the_command_that_makes_its_environment_is_named(monkeypatch, make_tables):
     monkeypatch.setitem(sys.modules, "tensorflow_compression", None)
-    with pytest.raises(BitstreamError, match=r"tfc needs tensorflow-compression.*venv.*requirements-tfc\.txt"):
+    with pytest.raises(BitstreamError, match="tfc needs tensorflow-compression") as refusal:
         LatentCodec(make_tables(2), "tfc")
+    assert MAKE_ENVIRONMENT in str(refusal.value) and MAKE_ENVIRONMENT in (DOCS / "tfc.md").read_text()
 
 
 def test_the_room_loads_without_the_range_coders_library():
@@ -142,7 +178,25 @@ def test_round_trip(shape, make_tables, draw):
     decoded = codec.decode_batch(payloads, (height, width))
     assert decoded.dtype == np.int32
     np.testing.assert_array_equal(decoded, symbols)
-    np.testing.assert_array_equal(read_payload(payloads[0], tables, height, width), symbols[0])
+    for image, payload in zip(symbols[:4], payloads, strict=False):
+        assert write_payload(slots_of(image, tables)) == payload
+        np.testing.assert_array_equal(read_payload(payload, tables, height, width), image)
+
+
+@needs_tfc
+def test_carries_and_endings_are_the_documents(rng):
+    # Rows that give nearly everything to one end of the interval make long runs of ff and 00 bytes.
+    total, ends = 2**24, set()
+    rows = [[1, total - 2, 1], [total - 2, 1, 1], [total // 3, total // 3, total - 2 * (total // 3)]]
+    for _ in range(400):
+        tables = CodingTables((0, 0), tuple(np.array(rows[i]) for i in rng.integers(0, 3, 2)))
+        symbols = rng.choice(3, p=rng.dirichlet([0.4] * 3), size=(int(rng.integers(1, 30)), 1, 2)).astype(np.int32)
+        codec = LatentCodec(tables, "tfc")
+        payload = codec.encode(symbols)
+        assert write_payload(slots_of(symbols, tables)) == payload
+        np.testing.assert_array_equal(codec.decode(payload, (len(symbols), 1)), symbols)
+        ends.add(payload[-1:])
+    assert {b"", b"\0"} < ends
 
 
 @needs_tfc
@@ -214,3 +268,9 @@ def test_files_and_streams_go_over_and_back(tmp_path: Path, draw, capsys):
     np.testing.assert_array_equal(np.load(tmp_path / "one.tfc.npy"), symbols[0])
     assert main(["inspect", str(tmp_path / "one.tfc.vjc")]) == 0
     assert "coder         tfc" in capsys.readouterr().out
+
+
+@needs_tfc
+def test_the_documents_python_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "tfc.md").read_text(), re.DOTALL)
+    exec(code, {})

@@ -21,6 +21,12 @@ def golden():
     return {name: np.array(value) for name, value in content.items()} | {"parameters": params}
 
 
+@pytest.fixture(scope="module")
+def tables(golden):
+    """Our tables, at TFC's offsets."""
+    return tabulate(golden["parameters"], golden["offset"])
+
+
 def test_bits_are_tfcs(golden):
     """Channels from wide to narrow, from far below to far above the median: 0.002 to 328 bits."""
     layers, y = prior_layers(golden["parameters"]), golden["y"]
@@ -37,9 +43,8 @@ def test_offsets_are_tfcs(golden):
     np.testing.assert_allclose(median - np.round(median), golden["offset"], atol=1e-4)
 
 
-def test_tables_are_tfcs(golden):
+def test_tables_are_tfcs(golden, tables):
     """Each probability to two steps of TFC's 16 bits; what only one of the two has in its support is as unlikely."""
-    tables = tabulate(golden["parameters"], golden["offset"])
     rows = np.split(golden["cdf"], np.flatnonzero(golden["cdf"] == -16)[1:])
     assert len(rows) == tables.channels
     for row, first, low, counts in zip(rows, golden["cdf_offset"], tables.minima, tables.counts, strict=True):
@@ -50,8 +55,7 @@ def test_tables_are_tfcs(golden):
             assert abs(theirs.get(symbol, 0.0) - ours.get(symbol, 0.0)) <= 2 / 2**16
 
 
-def test_payloads_are_as_long_as_tfcs(golden):
+def test_payloads_are_as_long_as_tfcs(golden, tables):
     """The same symbols, coded by either with its own tables of the same prior."""
-    tables = tabulate(golden["parameters"], golden["offset"])
     payloads = LatentCodec(tables).encode_batch(golden["symbols"].astype(np.int32))
     assert sum(map(len, payloads)) == pytest.approx(golden["payload_bytes"].sum(), rel=0.005)

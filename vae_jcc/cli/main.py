@@ -35,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:  # BitstreamError, ArtifactError and DataError among them
         print(f"vae-jcc: {error_line(error)}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vae_jcc"):
+            raise
+        # Such as JAX in the environment of docs/tfc.md, where commands that run no network do work.
+        where = "run it where vae_jcc is installed with all of its requirements"
+        print(f"vae-jcc: this command needs {error.name}, which is not installed here: {where}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
