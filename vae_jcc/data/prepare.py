@@ -53,6 +53,8 @@ def prepare(
             _verify(files, say)
             _download_and_prepare(builder, name, archives)
         builder = find_builder(name, folder)
+        if not is_prepared(builder, name, folder):
+            raise DataError(f"{builder.data_path} is there, but does not say what it holds: {_start_over(builder)}")
     counts = count_records(builder)
     listing = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     say(f'"{name}" is ready in {builder.data_path}: {listing}.')
