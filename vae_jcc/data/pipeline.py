@@ -98,6 +98,11 @@ class TrainIterator(Iterator[Batch]):
         self._closed = False
 
     @property
+    def load(self) -> Callable[[int], Batch]:
+        """Makes the batch of a number here and now: what threads and workers run ahead of time."""
+        return self._loader
+
+    @property
     def batches_per_epoch(self) -> int:
         """Whole global batches in one pass over the source."""
         return self._order.batches_per_epoch

@@ -9,7 +9,7 @@ import numpy as np
 
 T = TypeVar("T")
 
-_MAX_THREADS = 8
+MAX_THREADS = 8  # of this process, where there are no workers
 _BATCHES_PER_WORKER = 2
 
 
@@ -29,7 +29,7 @@ def batch_stream(load: Callable[[int], T], numbers: range, workers: int, only_co
         return map(load, numbers)
     import grain
 
-    threads = 0 if only_copies else 1 if workers else min(_MAX_THREADS, os.cpu_count() or 1)
+    threads = 0 if only_copies else 1 if workers else min(MAX_THREADS, os.cpu_count() or 1)
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     batches = grain.MapDataset.range(numbers.start, numbers.stop).map(load).to_iter_dataset(reading)
     if workers and not only_copies:
