@@ -15,7 +15,7 @@ from vae_jcc.data.order import Shard
 
 _ATTEMPTS = 10  # boxes that are tried before the largest central one is taken
 _DRAWS = 2 * _ATTEMPTS + 2
-_STREAM = 1  # first word of Philox's counter: apart from the words that order the epochs
+_STREAM = 1  # highest word of Philox's counter: apart from the words that order the epochs
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two exclusive
 

@@ -231,7 +231,7 @@ def train_iterator(
     order = TrainOrder(len(source), seed, Shard(batch_size, shard_index, shard_count))
     if not crop_scale:
         ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
-        return TrainIterator(_BatchLoader(ready, order, side, None), order, workers)
+        return TrainIterator(_BatchLoader(ready, order, side, None), order, _processes(ready, workers))
     if margin:
         raise DataError(
             "config.dataset.margin leaves room for crops on the device, crop_scale crops on the host: set one."
@@ -239,8 +239,7 @@ def train_iterator(
     crop = RandomResizedCrop(image_size, crop_scale, crop_ratio)
     ready = source if source.info.image_size is None else _prepare(source, 0, memory_limit, on_progress)[0]
     loader = _BatchLoader(ready, order, image_size, None, crop=crop)
-    # Arrays are not sent to processes: threads share them, and Pillow scales without Python's lock.
-    return TrainIterator(loader, order, 0 if isinstance(ready, ArraySource) else workers)
+    return TrainIterator(loader, order, _processes(ready, workers))
 
 
 def eval_batches(
@@ -282,7 +281,7 @@ def eval_batches(
     shard = Shard(batch_size, shard_index, shard_count)
     order = EvalOrder(len(source), shard)
     ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
-    return EvalBatches(_BatchLoader(ready, order, side, shard.rows, margin), order, workers)
+    return EvalBatches(_BatchLoader(ready, order, side, shard.rows, margin), order, _processes(ready, workers))
 
 
 def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress | None) -> tuple[Source, int]:
@@ -295,6 +294,11 @@ def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress
     if len(source) * height * width * source.info.channels > memory_limit:
         return source, side
     return load_into_memory(source, side, on_progress=on_progress), 0
+
+
+def _processes(source: Source, workers: int) -> int:
+    """Arrays are not sent to processes: threads share them, and Pillow scales without Python's lock."""
+    return 0 if isinstance(source, ArraySource) else workers
 
 
 def _padded(batch: Batch, rows: int) -> Batch:
