@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     c.init_from = ""  # whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh
 
     c.dataset = ConfigDict()
-    c.dataset.name = "cifar10"  # a TFDS name ("cifar10", "imagenette/160px-v2"), "folder:DIR", "bundled:fashion_mnist"
+    c.dataset.name = "cifar10"  # a TFDS name ("cifar10", "imagenette/160px-v2"), "folder:DIR", ... (docs/data.md)
     c.dataset.data_dir = ""  # where TFDS data sets lie; "" = the TFDS_DATA_DIR variable, then TFDS's default
     c.dataset.train_split = "train[:95%]"
     c.dataset.validation_split = "train[95%:]"  # for every choice: checkpoints, lam, quantizer
@@ -26,6 +26,11 @@ def get_config() -> ConfigDict:
     c.dataset.note = ""  # stated beside every figure, e.g. "JPEG-75 copy"
     c.dataset.image_size = 0  # side in pixels to which training images are brought; 0 = as they come (one common size)
     c.dataset.margin = 0  # extra pixels around image_size that training batches keep, for random crops on the device
+    # Random-resized crops (Szegedy et al. 2015) to image_size, cut on the host while it decodes: share of the picture's
+    # area, least and greatest, e.g. (0.08, 1.0); () = none. A data set of one size that fits memory_limit is decoded
+    # once and cut from memory, any other is decoded for each crop.
+    c.dataset.crop_scale = ()
+    c.dataset.crop_ratio = (3 / 4, 4 / 3)  # width / height of such a crop, least and greatest
     c.dataset.eval_margin = 0  # the same around evaluation's images, whose centre is cut out
     c.dataset.on_corrupt = "raise"  # "raise": stop and name the file; "skip": leave it out and count it
     c.dataset.workers = 0  # decoding processes for data sets that do not fit into memory_limit; 0 = in this process

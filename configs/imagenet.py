@@ -2,7 +2,11 @@
 
 Command:   python -m vae_jcc.main --config=configs/imagenet.py
 Hardware:  several GPUs or a TPU slice
-Data:      TFDS imagenet2012, prepared as ArrayRecord (the archives must be downloaded by hand from image-net.org)
+Data:      TFDS imagenet2012 from the two archives of image-net.org, which must be downloaded by hand:
+           python -m vae_jcc.data.prepare imagenet2012 --archives DIR
+
+Trained on random-resized crops. Evaluated as in the paper: shorter side 256, its centre 160. For the centre 224 add
+--config.dataset.image_size=224 --config.dataset.eval_margin=16 (224 + 2 * 16 = 256); training is then at 224 too.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +23,8 @@ def get_config() -> ConfigDict:
     c.dataset.validation_split = "train[99%:]"
     c.dataset.test_split = "validation"
     c.dataset.image_size = 160
-    c.dataset.margin = 16
+    c.dataset.crop_scale = (0.08, 1.0)
+    c.dataset.eval_margin = 48
     c.dataset.workers = 8
     c.augment.crop_padding = 0
     c.model.latent_channels = 32

@@ -10,6 +10,8 @@ from typing import Any
 
 ADDED_KEYS: Mapping[str, Any] = {
     "dataset.eval_margin": 0,
+    "dataset.crop_scale": [],
+    "dataset.crop_ratio": [3 / 4, 4 / 3],
     "model.encoder.as_published": False,
     "model.classifier.as_published": False,
     "quantizer.centres": 0,

@@ -81,6 +81,8 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
         batch_size=config.train.batch_size,
         seed=config.seed,
         margin=config.dataset.margin,
+        crop_scale=config.dataset.crop_scale,
+        crop_ratio=config.dataset.crop_ratio,
         **input_settings(config),
     )
     positions = _positions(config.train.batch_size)

@@ -192,5 +192,7 @@ def test_not_a_data_set_of_labelled_images(prepare: Prepare, features: dict[str,
 
 
 def test_a_format_without_random_access_says_how_to_prepare_another(prepare: Prepare) -> None:
-    with pytest.raises(DataError, match=r"as tfrecord, which has no random access(.|\n)*file_format='array_record'"):
+    with pytest.raises(
+        DataError, match=r"as tfrecord, which has no random access(.|\n)*data\.prepare tiny_set --data_dir"
+    ):
         open_source("tiny_set", "train", data_dir=prepare(file_format="tfrecord"))

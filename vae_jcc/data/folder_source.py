@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import CorruptImageError, DataError
 from vae_jcc.data.images import decode_image, read_header
 from vae_jcc.data.sources import Example, OnCorrupt, SourceInfo
@@ -63,6 +64,13 @@ class FolderSource:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
         return [self[index] for index in indices]
+
+    def read_crops(self, indices: Sequence[int], crops: Sequence[Crop]) -> list[Example]:
+        """Reads examples cut to `crops` while they are decoded."""
+        return [
+            {"image": _decode(self.paths[index], self.info.channels, crop), "label": int(self.labels[index])}
+            for index, crop in zip(indices, crops, strict=True)
+        ]
 
 
 def open_folder(folder: str, split: str, *, on_corrupt: OnCorrupt = "raise") -> FolderSource:
@@ -111,8 +119,8 @@ def open_folder(folder: str, split: str, *, on_corrupt: OnCorrupt = "raise") -> 
     return FolderSource(info, tuple(p.path for p in chosen), labels, skipped)
 
 
-def _decode(path: Path, channels: int) -> np.ndarray:
-    return decode_image(path, channels, str(path), exif_orientation=True)
+def _decode(path: Path, channels: int, crop: Crop | None = None) -> np.ndarray:
+    return decode_image(path, channels, str(path), exif_orientation=True, crop=crop)
 
 
 def _list_splits(root: Path) -> dict[str, list[_Picture]]:

@@ -1,7 +1,7 @@
 """Encoded image to uint8 array, and array to the size that a batch needs.
 
 Pillow decodes, on every machine: the same file must not become different pixels because OpenCV
-happens to be installed.
+happens to be installed. benchmarks/jpeg_decoding.py holds it against other libraries.
 """
 
 import io
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import CorruptImageError
 
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -20,7 +21,9 @@ _SWAPS_SIDES = frozenset({5, 6, 7, 8})  # EXIF orientations that turn by a quart
 _EXIF_ORIENTATION = 0x0112
 
 
-def decode_image(encoded: bytes | Path, channels: int, name: str, *, exif_orientation: bool = False) -> np.ndarray:
+def decode_image(
+    encoded: bytes | Path, channels: int, name: str, *, exif_orientation: bool = False, crop: Crop | None = None
+) -> np.ndarray:
     """Decodes a JPEG, PNG or WebP.
 
     Args:
@@ -28,9 +31,11 @@ def decode_image(encoded: bytes | Path, channels: int, name: str, *, exif_orient
         channels: 1 (grey, by ITU-R 601 luma) or 3 (RGB). An alpha channel is dropped.
         name: what to call the image in an error.
         exif_orientation: turn a JPEG or WebP upright as its EXIF tag says, as viewers do.
+        crop: cut this and scale it to its square. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where the
+            crop has pixels enough.
 
     Returns:
-        uint8 [H, W, channels].
+        uint8 [H, W, channels]; H = W = crop.side with a crop.
 
     Raises:
         CorruptImageError: the image is empty, truncated or not an image; the message has `name`.
@@ -40,9 +45,10 @@ def decode_image(encoded: bytes | Path, channels: int, name: str, *, exif_orient
         if not data:
             raise CorruptImageError(f"{name} is empty.")
         with Image.open(io.BytesIO(data)) as image:
-            if exif_orientation and image.format in _EXIF_FORMATS:
-                return _to_array(ImageOps.exif_transpose(image), channels)
-            return _to_array(image, channels)
+            turns = exif_orientation and image.format in _EXIF_FORMATS
+            if crop is None:
+                return _to_array(ImageOps.exif_transpose(image) if turns else image, channels)
+            return _decode_crop(image, channels, turns, crop)
     except (CorruptImageError, MemoryError):
         raise
     # Pillow's decoders raise a dozen unrelated types on damaged input (OSError, SyntaxError,
@@ -97,13 +103,43 @@ def resize_and_crop(image: np.ndarray, side: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
+def resized_crop(image: np.ndarray, crop: Crop) -> np.ndarray:
+    """Cuts a crop from a decoded image uint8 [H, W, C] and scales it to its square uint8 [side, side, C]."""
+    height, width, channels = image.shape
+    return _scale(Image.fromarray(image[..., 0] if channels == 1 else image), crop.box(height, width), crop.side)
+
+
+def _decode_crop(image: Image.Image, channels: int, turns: bool, crop: Crop) -> np.ndarray:
+    width, height = image.size
+    swapped = turns and image.getexif().get(_EXIF_ORIENTATION, 1) in _SWAPS_SIDES
+    left, top, right, bottom = crop.box(width, height) if swapped else crop.box(height, width)
+    # The picture may shrink by 2, 4 or 8 while it is decoded, as long as no side of the box falls below the square's.
+    room = min(right - left, bottom - top) // crop.side
+    shrink = 8 if room >= 8 else 4 if room >= 4 else 2 if room >= 2 else 1
+    if shrink > 1 and image.draft(None, (max(width // shrink, 1), max(height // shrink, 1))) is None:
+        shrink = 1  # no JPEG
+    image = ImageOps.exif_transpose(image) if turns else image
+    box = (left / shrink, top / shrink, right / shrink, bottom / shrink)
+    return _scale(_to_mode(image, channels), box, crop.side)
+
+
+def _scale(image: Image.Image, box: tuple[float, float, float, float], side: int) -> np.ndarray:
+    # Antialiased bilinear: torchvision's choice for such crops too, and bicubic costs a quarter of the speed.
+    pixels = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
 def _to_array(image: Image.Image, channels: int) -> np.ndarray:
+    pixels = np.array(_to_mode(image, channels))
+    return pixels if channels == 3 else pixels[..., None]
+
+
+def _to_mode(image: Image.Image, channels: int) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         # Pillow's own conversion clips 16 bits at 255 and leaves a white picture.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     mode = "RGB" if channels == 3 else "L"
-    pixels = np.array(image if image.mode == mode else image.convert(mode))
-    return pixels if channels == 3 else pixels[..., None]
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
     source ─► in memory? ── yes ─► gather rows of one uint8 array ──┐
                    └────── no ──► read, decode, resize, stack ──────┴─► Grain ─► batches
+    with random-resized crops: read, decode what the crop needs, scale, stack ───┘
 
 Grain's unit of work is a whole batch, not an example: its Python cost (some 0.2 ms an element)
 is then paid once for 128 images, and worker processes hand over one block of shared memory.
@@ -11,7 +12,8 @@ number of workers, threads or hosts, and the state to save is the number of the 
 Random crops and flips belong to the step, on the device (augment.py); the host only brings all
 images to one size: with image_size > 0 the shorter side is scaled to image_size + 2 * margin
 (bicubic) and the centre square of that side is kept, from which the device cuts image_size at
-random. Evaluation cuts its own margin away around the centre.
+random. Evaluation cuts its own margin away around the centre. Random-resized crops (crop.py) are
+the exception: their boxes differ in size, so the host cuts them, while it decodes.
 """
 
 import sys
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from vae_jcc.data.array_source import ArraySource, common_size, fit, load_into_memory
+from vae_jcc.data.crop import RandomResizedCrop
 from vae_jcc.data.errors import DataError
 from vae_jcc.data.order import EvalOrder, Shard, TrainOrder
 from vae_jcc.data.sources import Source, read_examples
@@ -46,20 +49,30 @@ class _BatchLoader:
     image_size: int  # side of the square to which images are brought; 0: as they are
     pad_to: int | None  # rows of a padded evaluation batch; None: training
     margin: int = 0  # evaluation: pixels to cut away on each side
+    crop: RandomResizedCrop | None = None  # training: cut this, to image_size
 
     def __call__(self, number: int) -> Batch:
+        batch = self._load(number)
         if self.pad_to is None:
-            return self._load(self.order.indices(number))
-        batch = self._load(self.order.indices(number))
+            return batch
         if self.margin:
             inside = slice(self.margin, -self.margin)
             batch["image"] = batch["image"][:, inside, inside]
         return _padded(batch, self.pad_to)
 
-    def _load(self, indices: np.ndarray) -> Batch:
-        if isinstance(self.source, ArraySource):
+    @property
+    def only_copies(self) -> bool:
+        """Whether making a batch is no more than gathering rows of arrays."""
+        return isinstance(self.source, ArraySource) and not self.image_size
+
+    def _load(self, number: int) -> Batch:
+        indices = self.order.indices(number)
+        if isinstance(self.source, ArraySource) and self.only_copies:
             return {"image": self.source.images[indices], "label": self.source.labels[indices]}
-        examples = read_examples(self.source, indices.tolist())
+        crops = None
+        if self.crop is not None and isinstance(self.order, TrainOrder):
+            crops = self.crop.draw(self.order.seed, number, self.order.shard)
+        examples = read_examples(self.source, indices.tolist(), crops)
         height, width = common_size(self.source.info, self.image_size)
         images = np.empty((len(examples), height, width, self.source.info.channels), np.uint8)
         for row, example in enumerate(examples):
@@ -85,6 +98,11 @@ class TrainIterator(Iterator[Batch]):
         self._closed = False
 
     @property
+    def load(self) -> Callable[[int], Batch]:
+        """Makes the batch of a number here and now: what threads and workers run ahead of time."""
+        return self._loader
+
+    @property
     def batches_per_epoch(self) -> int:
         """Whole global batches in one pass over the source."""
         return self._order.batches_per_epoch
@@ -93,14 +111,11 @@ class TrainIterator(Iterator[Batch]):
         if self._closed:
             raise ValueError("The training iterator is closed.")
         if self._stream is None:
-            self._stream = batch_stream(self._loader, range(self._next, sys.maxsize), self._workers, self._in_memory)
+            numbers = range(self._next, sys.maxsize)
+            self._stream = batch_stream(self._loader, numbers, self._workers, self._loader.only_copies)
         batch = next(self._stream)
         self._next += 1
         return batch
-
-    @property
-    def _in_memory(self) -> bool:
-        return isinstance(self._loader.source, ArraySource)
 
     def _identity(self) -> dict[str, int]:
         return {
@@ -162,8 +177,7 @@ class EvalBatches(Iterable[Batch]):
         return self._order.batches
 
     def __iter__(self) -> Iterator[Batch]:
-        in_memory = isinstance(self._loader.source, ArraySource)
-        stream = batch_stream(self._loader, range(len(self)), self._workers, in_memory)
+        stream = batch_stream(self._loader, range(len(self)), self._workers, self._loader.only_copies)
         try:
             yield from stream
         finally:
@@ -177,6 +191,8 @@ def train_iterator(
     seed: int,
     image_size: int = 0,
     margin: int = 0,
+    crop_scale: tuple[float, float] | tuple[()] = (),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     workers: int = 0,
     memory_limit: int = DEFAULT_MEMORY_LIMIT,
     shard_index: int = 0,
@@ -192,9 +208,14 @@ def train_iterator(
         image_size: side S of the square that the step works on; 0 leaves images as they are, which
             needs a source of one size.
         margin: extra pixels on each side for a random crop on the device, with image_size > 0.
+        crop_scale: least and greatest share of an image's area in a random-resized crop, which the
+            host scales to image_size; () brings images whole to their size.
+        crop_ratio: least and greatest width / height of such a crop.
         workers: processes that decode; 0 decodes in threads of this process. A source held in
             memory uses none.
-        memory_limit: sources whose decoded pixels need no more bytes stay in memory.
+        memory_limit: sources whose decoded pixels need no more bytes stay in memory. With
+            random-resized crops that holds for sources of one size, at that size; from others
+            each crop is decoded.
         shard_index: this host's number, from 0.
         shard_count: number of hosts.
         on_progress: called with (done, all) while images are decoded into memory.
@@ -207,11 +228,18 @@ def train_iterator(
     """
     if margin and not image_size:
         raise DataError("config.dataset.margin leaves room around config.dataset.image_size: set that too.")
-    side = image_size + 2 * margin
-    shard = Shard(batch_size, shard_index, shard_count)
-    order = TrainOrder(len(source), seed, shard)
-    ready, side = _prepare(source, side, memory_limit, on_progress)
-    return TrainIterator(_BatchLoader(ready, order, side, None), order, workers)
+    order = TrainOrder(len(source), seed, Shard(batch_size, shard_index, shard_count))
+    if not crop_scale:
+        ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
+        return TrainIterator(_BatchLoader(ready, order, side, None), order, _processes(ready, workers))
+    if margin:
+        raise DataError(
+            "config.dataset.margin leaves room for crops on the device, crop_scale crops on the host: set one."
+        )
+    crop = RandomResizedCrop(image_size, crop_scale, crop_ratio)
+    ready = source if source.info.image_size is None else _prepare(source, 0, memory_limit, on_progress)[0]
+    loader = _BatchLoader(ready, order, image_size, None, crop=crop)
+    return TrainIterator(loader, order, _processes(ready, workers))
 
 
 def eval_batches(
@@ -253,7 +281,7 @@ def eval_batches(
     shard = Shard(batch_size, shard_index, shard_count)
     order = EvalOrder(len(source), shard)
     ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
-    return EvalBatches(_BatchLoader(ready, order, side, shard.rows, margin), order, workers)
+    return EvalBatches(_BatchLoader(ready, order, side, shard.rows, margin), order, _processes(ready, workers))
 
 
 def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress | None) -> tuple[Source, int]:
@@ -266,6 +294,11 @@ def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress
     if len(source) * height * width * source.info.channels > memory_limit:
         return source, side
     return load_into_memory(source, side, on_progress=on_progress), 0
+
+
+def _processes(source: Source, workers: int) -> int:
+    """Arrays are not sent to processes: threads share them, and Pillow scales without Python's lock."""
+    return 0 if isinstance(source, ArraySource) else workers
 
 
 def _padded(batch: Batch, rows: int) -> Batch:

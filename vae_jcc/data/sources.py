@@ -4,6 +4,7 @@
     "cifar10", "imagenette/160px-v2"     TensorFlow Datasets (tfds_source.py)
     "folder:DIR"                         pictures in class sub-folders (folder_source.py)
     "bundled:fashion_mnist"              what ships with the package (bundled_source.py)
+    "synthetic:64x64x3:1000"             1,000 pictures of random pixels (synthetic_source.py)
 
 Counts, class names, channels and sizes are the source's own; nothing downstream may write them
 as literals. Importing this module loads neither TensorFlow nor JAX, and each kind of source is
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import DataError
+from vae_jcc.data.images import resized_crop
 
 OnCorrupt = Literal["raise", "skip"]
 
@@ -70,10 +73,22 @@ class OpenedSource(Source, Protocol):
         """One message for each image that on_corrupt="skip" left out."""
 
 
-def read_examples(source: Source, indices: Sequence[int]) -> list[Example]:
-    """Reads several examples, at once where the source can (`__getitems__`), which some formats do much faster."""
+def read_examples(source: Source, indices: Sequence[int], crops: Sequence[Crop] | None = None) -> list[Example]:
+    """Reads several examples, at once where the source can (`__getitems__`), which some formats do much faster.
+
+    Args:
+        source: where they are.
+        indices: which they are.
+        crops: what to cut from each, if anything. A source of encoded pictures cuts while it decodes
+            (`read_crops(indices, crops)`); from any other the crops are cut afterwards.
+    """
+    if crops is not None and (read_crops := getattr(source, "read_crops", None)) is not None:
+        return read_crops(indices, crops)
     read = getattr(source, "__getitems__", None)
-    return read(indices) if read is not None else [source[index] for index in indices]
+    examples = read(indices) if read is not None else [source[index] for index in indices]
+    if crops is None:
+        return examples
+    return [e | {"image": resized_crop(e["image"], crop)} for e, crop in zip(examples, crops, strict=True)]
 
 
 def open_source(name: str, split: str, *, data_dir: str | None = None, on_corrupt: OnCorrupt = "raise") -> OpenedSource:
@@ -107,6 +122,10 @@ def open_source(name: str, split: str, *, data_dir: str | None = None, on_corrup
         from vae_jcc.data.bundled_source import open_bundled
 
         return open_bundled(rest, split)
+    if separator and kind == "synthetic":
+        from vae_jcc.data.synthetic_source import open_synthetic
+
+        return open_synthetic(rest, split)
     from vae_jcc.data.tfds_source import open_tfds
 
     return open_tfds(name, split, data_dir=data_dir, on_corrupt=on_corrupt)

@@ -9,11 +9,11 @@ import numpy as np
 
 T = TypeVar("T")
 
-_MAX_THREADS = 8
+MAX_THREADS = 8  # of this process, where there are no workers
 _BATCHES_PER_WORKER = 2
 
 
-def batch_stream(load: Callable[[int], T], numbers: range, workers: int, in_memory: bool) -> Iterator[T]:
+def batch_stream(load: Callable[[int], T], numbers: range, workers: int, only_copies: bool) -> Iterator[T]:
     """Yields load(n) for every n of `numbers`, in this order.
 
     At most two batches per thread or worker wait in memory (Grain's own default is 500).
@@ -22,17 +22,17 @@ def batch_stream(load: Callable[[int], T], numbers: range, workers: int, in_memo
         load: makes a batch from its number; with workers it is sent to them.
         numbers: of the batches.
         workers: worker processes; 0 works in threads of this process.
-        in_memory: making a batch is only a copy, so neither threads nor workers are started.
+        only_copies: making a batch is only a copy, so neither threads nor workers are started.
     """
-    if in_memory and importlib.util.find_spec("grain") is None:
+    if only_copies and importlib.util.find_spec("grain") is None:
         # Machines prepared for training alone often lack Grain, and a copy needs no engine.
         return map(load, numbers)
     import grain
 
-    threads = 0 if in_memory else 1 if workers else min(_MAX_THREADS, os.cpu_count() or 1)
+    threads = 0 if only_copies else 1 if workers else min(MAX_THREADS, os.cpu_count() or 1)
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     batches = grain.MapDataset.range(numbers.start, numbers.stop).map(load).to_iter_dataset(reading)
-    if workers and not in_memory:
+    if workers and not only_copies:
         _mark_flags_as_parsed()
         options = grain.MultiprocessingOptions(min(workers, len(numbers)), _BATCHES_PER_WORKER)
         batches = batches.mp_prefetch(options).map(_own)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import CorruptImageError, DataError
-from vae_jcc.data.images import decode_image
+from vae_jcc.data.images import decode_image, resized_crop
 from vae_jcc.data.sources import Example, OnCorrupt, SourceInfo
 from vae_jcc.data.splits import resolve_split
 from vae_jcc.data.verify import sort_out_corrupt
@@ -49,20 +50,29 @@ class TfdsSource:
         if not 0 <= index < len(self):
             raise IndexError(f"Example {index} of {len(self)}.")
         record = self._record_number(index)
-        try:
-            features = self.records[record]
-        except Exception as error:
-            raise CorruptImageError(f"{self._name(record)} cannot be read: {error}.") from error
-        return self._decode(record, features)
+        return self._decode(record, self._read(record))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        return self._read_and_decode(indices, [None] * len(indices))
+
+    def read_crops(self, indices: Sequence[int], crops: Sequence[Crop]) -> list[Example]:
+        """Reads examples cut to `crops` while they are decoded."""
+        return self._read_and_decode(indices, crops)
+
+    def _read_and_decode(self, indices: Sequence[int], crops: Sequence[Crop | None]) -> list[Example]:
         numbers = [self._record_number(index) for index in indices]
         try:
             batch = self.records.__getitems__(numbers)
         except Exception:
             # One bad record spoils the reading of all; one by one tells which it is.
-            return [self[index] for index in indices]
-        return [self._decode(n, features) for n, features in zip(numbers, batch, strict=True)]
+            batch = map(self._read, numbers)
+        return [self._decode(n, features, crop) for n, features, crop in zip(numbers, batch, crops, strict=True)]
+
+    def _read(self, record: int) -> dict[str, Any]:
+        try:
+            return self.records[record]
+        except Exception as error:
+            raise CorruptImageError(f"{self._name(record)} cannot be read: {error}.") from error
 
     def _record_number(self, index: int) -> int:
         return index if self.kept is None else int(self.kept[index])
@@ -70,11 +80,14 @@ class TfdsSource:
     def _name(self, record: int) -> str:
         return f'Record {record} of "{self.info.name}", split "{self.info.split}",'
 
-    def _decode(self, record: int, features: dict[str, Any]) -> Example:
+    def _decode(self, record: int, features: dict[str, Any], crop: Crop | None = None) -> Example:
         image = features[self.image_key]
         if isinstance(image, bytes):
-            image = decode_image(image, self.info.channels, self._name(record))
-        expected = (*(self.info.image_size or image.shape[:2]), self.info.channels)
+            image = decode_image(image, self.info.channels, self._name(record), crop=crop)
+        elif crop is not None:
+            image = resized_crop(image, crop)
+        size = (crop.side, crop.side) if crop is not None else self.info.image_size or image.shape[:2]
+        expected = (*size, self.info.channels)
         if image.shape != expected:
             raise CorruptImageError(f"{self._name(record)} is {image.shape}, the data set promises {expected}.")
         label = int(features[self.label_key])
@@ -98,8 +111,7 @@ def open_tfds(name: str, split: str, *, data_dir: str | None = None, on_corrupt:
     Raises:
         DataError: TFDS, the data set or the split is missing, or it holds no labelled images.
     """
-    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    builder = _find_builder(name, folder.expanduser())
+    builder = _prepared_builder(name, tfds_folder(data_dir))
     features: Any = builder.info.features
     image_key, label_key = _find_keys(name, features, builder.info.supervised_keys)
     records = _open_records(builder, name, split, image_key)
@@ -131,7 +143,17 @@ def open_tfds(name: str, split: str, *, data_dir: str | None = None, on_corrupt:
     return replace(source, info=info, kept=np.array(valid, np.int64), skipped=skipped)
 
 
-def _find_builder(name: str, folder: Path) -> Any:
+def tfds_folder(data_dir: str | None) -> Path:
+    """Returns TFDS's folder: `data_dir`, else TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def find_builder(name: str, folder: Path) -> Any:
+    """Returns TFDS's builder of a data set, prepared or not.
+
+    Raises:
+        DataError: TFDS is not installed or does not know the name.
+    """
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -140,7 +162,7 @@ def _find_builder(name: str, folder: Path) -> Any:
             "pip install tensorflow-datasets importlib_resources."
         ) from error
     try:
-        builder = tfds.builder(name, data_dir=str(folder))
+        return tfds.builder(name, data_dir=str(folder))
     except Exception as error:  # TFDS raises unrelated types, with lists of every known name.
         reason = " ".join(str(error).split("\n", 1)[0].split())
         raise DataError(
@@ -148,12 +170,16 @@ def _find_builder(name: str, folder: Path) -> Any:
             '"cifar10" or "imagenette/160px-v2", other sources like "folder:DIR" or '
             '"bundled:fashion_mnist".'
         ) from error
+
+
+def is_prepared(builder: Any, name: str, folder: Path) -> bool:
+    """Tells whether a data set is there as ArrayRecord.
+
+    Raises:
+        DataError: it is there in another format.
+    """
     if not builder.info.splits:
-        raise DataError(
-            f'The data set "{name}" is not prepared in {folder}. Either point TFDS_DATA_DIR to '
-            f"the folder that has it, or prepare it once, which needs TensorFlow:\n"
-            f"{_prepare_command(name, folder)}"
-        )
+        return False
     formats = {file_format.value for file_format in builder.info.available_file_formats()}
     if "array_record" not in formats:
         other = folder.with_name(f"{folder.name}_array_record")
@@ -162,14 +188,24 @@ def _find_builder(name: str, folder: Path) -> Any:
             "has no random access. Prepare it as ArrayRecord in another folder, which needs "
             f"TensorFlow:\n{_prepare_command(name, other)}"
         )
+    return True
+
+
+def _prepared_builder(name: str, folder: Path) -> Any:
+    builder = find_builder(name, folder)
+    if not is_prepared(builder, name, folder):
+        raise DataError(
+            f'The data set "{name}" is not prepared in {folder}. Either point TFDS_DATA_DIR to '
+            f"the folder that has it, or prepare it once, which needs TensorFlow:\n"
+            f"{_prepare_command(name, folder)}"
+        )
     return builder
 
 
 def _prepare_command(name: str, folder: Path) -> str:
-    prepare = f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
     return (
         "  pip install tensorflow\n"
-        f'  TFDS_DATA_DIR={shlex.quote(str(folder))} python -c "import tensorflow_datasets as tfds; {prepare}"'
+        f"  python -m vae_jcc.data.prepare {shlex.quote(name)} --data_dir {shlex.quote(str(folder))}"
     )
 
 
