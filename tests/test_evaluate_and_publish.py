@@ -1,6 +1,7 @@
 """From variables to an artifact and its figures: bytes against the graph, every example once, the JPEG reference."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -100,14 +101,16 @@ def test_training_a_decoder_leaves_accuracy_and_fingerprint_alone(config, folder
     assert 0 < error < 0.2
 
 
-def test_publish_writes_what_it_says(config, variables, tmp_path, capsys):
+def test_publish_writes_what_it_says(config, variables, tmp_path, capsys, monkeypatch):
     """Artifact, figures in the results schema, plot and table."""
     sources = [open_source(config.dataset.name, s) for s in ("train[:256]", "test[:64]", "test[:100]")]
+    monkeypatch.setattr(sys, "argv", ["/anywhere/vae_jcc/main.py", "--config=configs/quickstart.py"])
     result = publish(config, tmp_path, variables, *sources)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == result
     (system,) = json.loads((tmp_path / "result.json").read_text())
     point = system["points"][0]
     assert {"system", "dataset", "encoder", "receiver", "device", "versions"} <= set(system)
+    assert system["command"] == "python -m vae_jcc.main --config=configs/quickstart.py"
     assert len(point["seeds"]) == len(point["top1"]) == len(point["bpp_file"]) == 1
     assert system["n_images"] == 100 and system["encoder"]["params"] > 0
     assert (tmp_path / "rate_accuracy.png").read_bytes().startswith(b"\x89PNG")

@@ -61,8 +61,7 @@ def publish(
     ours = evaluate_artifact(artifact, test, batch_size=config.eval.batch_size)
     ours |= {"dataset": config.dataset.name, "split": config.dataset.test_split, "data_note": config.dataset.note}
     (workdir / "evaluation.json").write_text(json.dumps(ours, indent=1) + "\n")
-    command = shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]])
-    results = [describe_system(config, variables, ours, image_shape, command)]
+    results = [describe_system(config, variables, ours, image_shape, _command())]
     jpeg = None
     if config.eval.jpeg_baseline:
         jpeg = evaluate_jpeg(config, workdir / "jpeg", train, validation, test, ours["bpp_file"])
@@ -187,6 +186,14 @@ def describe_run(command: str) -> dict[str, Any]:
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _command() -> str:
+    """Returns the command line of this training; one that a notebook or a program called for has none."""
+    program = Path(sys.argv[0])
+    if program.parts[-2:] == ("vae_jcc", "main.py"):
+        return shlex.join(["python", "-m", "vae_jcc.main", *sys.argv[1:]])
+    return f"vae_jcc.train.train_and_evaluate, called by {program.name or 'Python'}"
 
 
 def _commit() -> str:
