@@ -10,6 +10,7 @@ from typing import Any
 
 ADDED_KEYS: Mapping[str, Any] = {
     "dataset.eval_margin": 0,
+    "model.remat": "",
     "model.encoder.as_published": False,
     "model.classifier.as_published": False,
     "quantizer.centres": 0,
@@ -28,6 +29,7 @@ ADDED_KEYS: Mapping[str, Any] = {
     "optim.rate_optimizer": "",
     "optim.rate_fraction": 5e-4,
     "optim.schedule": "cosine",
+    "train.accumulate": 1,
 }
 
 
