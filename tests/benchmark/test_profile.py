@@ -44,7 +44,7 @@ def trace(plane, line, events):
 
 
 def test_time_inside_an_operation_is_counted_once():
-    """A loop of 100 ns around two operations, one of which holds a third; other modules and host events are left out."""
+    """A loop of 100 ns around two operations, one of which holds a third; other modules do not count."""
     events = [
         ("while.3", 0, 100, "while.3", "jit_train_step"),
         ("fusion.1", 10, 50, "fusion.1", "jit_train_step"),
@@ -105,7 +105,7 @@ def test_model_flops_grow_with_batch_and_pixels_and_not_with_recomputation():
 
 
 def test_settings_are_read_as_in_training():
-    config = read_config(CONFIG, [*TINY, "--config.compute_dtype=bfloat16", "--noconfig.augment.flip"])
+    config = read_config(CONFIG, [*TINY, "--config.compute_dtype=bfloat16", "--config.augment.flip=False"])
     assert config.model.encoder.stages == ((6, 1, 2),) and config.train.batch_size == 8
     assert config.compute_dtype == "bfloat16" and config.augment.flip is False
     with pytest.raises(ValueError, match="batch_sizes"):

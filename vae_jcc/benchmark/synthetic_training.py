@@ -98,6 +98,7 @@ def prepare_training(config: ConfigDict, shape: tuple[int, int, int], num_classe
         teacher=load_teacher(config.loss.teacher, num_classes) if config.loss.teacher else None,
     )
     batch = random_batch(config.train.batch_size, shape, num_classes)
-    compiled = devices.compile_train(step).lower(state, devices.put_batch(batch)).compile()
+    jitted: Any = devices.compile_train(step)
+    compiled = jitted.lower(state, devices.put_batch(batch)).compile()
     flops = step_flops(config, seen, num_classes)
     return SyntheticTraining(devices, compiled, state, batch, count_parameters(state.params), flops)

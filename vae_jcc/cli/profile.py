@@ -54,16 +54,16 @@ def read_config(path: str, settings: Sequence[str]) -> "ConfigDict":
     from absl import flags
     from ml_collections import config_flags
 
-    if not Path(path).is_file():
-        raise ValueError(f"There is no configuration {path}: name a file such as configs/cifar10.py.")
-    arguments = ["vae-jcc", f"--config={path}", *settings]
+    from vae_jcc.benchmark.flax_systems import load_config
+
+    config = load_config(path)
+    arguments = ["vae-jcc", *settings]
     values = flags.FlagValues()  # flags of our own: those of absl belong to the process
-    holder = config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
     try:
+        config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values, sys_argv=arguments)
         values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} with {' '.join(settings) or 'no settings'}: {error}") from error
-    config: ConfigDict = holder.value
+        raise ValueError(f"{path} with {' '.join(settings)}: {error}") from error
     return config
 
 
