@@ -86,12 +86,15 @@ def test_latents_are_finer_than_bfloat16(make, rng):
 
 
 def test_rematerialization_changes_memory_alone(rng):
-    """The same variables and gradients; less memory during the step."""
+    """The same variables and gradients; fewer bytes wait for the backward pass.
+
+    Counted as traced: XLA's CPU compiler merges the second run of a block with the first, so there nothing is saved.
+    """
     images = jnp.asarray(rng.random((16, 32, 32, 1)), jnp.float32)
     results = {}
     for remat in ("", "blocks"):
         config = tiny_config()
-        config.model.encoder.stages = ((8, 4, 1),)
+        config.model.encoder.stages = ((8, 3, 1),)
         config.model.remat = remat
         encoder = build_encoder(config)
         variables = encoder.init(jax.random.key(0), images[:1])
@@ -101,13 +104,14 @@ def test_rematerialization_changes_memory_alone(rng):
             y, updates = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
             return jnp.sum(y**2), updates
 
-        compiled = jax.jit(jax.grad(loss, has_aux=True)).lower(variables["params"]).compile()
-        results[remat] = compiled(variables["params"]), compiled.memory_analysis().temp_size_in_bytes
+        backward = jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p, has_aux=True)[1], variables["params"])
+        waiting = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
+        results[remat] = jax.jit(jax.grad(loss, has_aux=True))(variables["params"]), waiting
     (kept, kept_bytes), (again, again_bytes) = results[""], results["blocks"]
     assert jax.tree.structure(kept) == jax.tree.structure(again)
     for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max())
-    assert again_bytes < 0.8 * kept_bytes
+    assert again_bytes < 0.4 * kept_bytes
 
 
 def test_unknown_rematerialization_is_refused():
