@@ -61,6 +61,7 @@ def one_step(config, batch, mode="jit", count=1, teacher=None):
     )
     placed = devices.put_batch(batch)
     compiled = devices.compile_train(step).lower(state, placed).compile()
+    state = jax.device_put(state, compiled.input_shardings[0][0])  # compiled ahead, pmap does not spread it itself
     state, metrics = compiled(state, placed)
     return jax.device_get(state.opt_state), {k: float(v) for k, v in metrics.items()}, compiled.as_text()
 
