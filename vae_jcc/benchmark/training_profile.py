@@ -58,7 +58,11 @@ def profile_training(
         for number in range(steps):
             with jax.profiler.StepTraceAnnotation("train", step_num=number):
                 training.step()
-    spent = operation_times(newest_trace(folder), "train_step")
+    text = training.compiled.as_text()
+    module = text.split(maxsplit=2)[1].rstrip(",")  # "HloModule jit_train_step, ..."
+    spent = operation_times(newest_trace(folder), module)
+    if not spent:
+        raise RuntimeError(f"The trace in {folder} has no operation of {module}: this device's profiler tells none.")
     kind = jax.devices()[0].device_kind
     peak = peak_flops(kind, config.compute_dtype)
     height, width, channels = shape
@@ -74,7 +78,7 @@ def profile_training(
         peak=None if peak is None else peak * training.devices.count,
         memory=compiled_memory(training),
         operations={name: time / steps for name, time in spent.items()},
-        sources=sources(training.compiled.as_text() or ""),
+        sources=sources(text),
     )
 
 
