@@ -40,9 +40,8 @@ def get_config() -> ConfigDict:
 
     c.model = ConfigDict()
     c.model.latent_channels = 12  # c of the latent [h, w, c]
-    c.model.remat = (
-        ""  # "blocks": residual blocks are run again in the backward pass, to save memory (not on CPUs); "" = kept
-    )
+    # "blocks": residual blocks are run again in the backward pass, to save memory (not on CPUs); "" = kept
+    c.model.remat = ""
     c.model.encoder = ConfigDict()
     c.model.encoder.kind = "residual"  # "residual" or "patchify" (models/encoder.py)
     c.model.encoder.stem_features = 32  # channels after the first convolution
