@@ -14,7 +14,9 @@ def get_config() -> ConfigDict:
     c.name = "default"  # names the run in logs and artifacts
     c.seed = 0  # initial weights, data order, noise and augmentation all follow from it
     c.parallel = "jit"  # "jit": sharded over a one-axis data mesh; "pmap": the same step under jax.pmap
-    c.compute_dtype = "float32"  # of activations: "float32" or "bfloat16"; parameters and rate stay float32
+    # Of activations: "float32" or "bfloat16". Parameters, batch statistics, rate and what the networks return (latent,
+    # logits, pixels) stay float32.
+    c.compute_dtype = "float32"
     c.init_from = ""  # whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh
 
     c.dataset = ConfigDict()
@@ -43,6 +45,8 @@ def get_config() -> ConfigDict:
 
     c.model = ConfigDict()
     c.model.latent_channels = 12  # c of the latent [h, w, c]
+    # "blocks": residual blocks are run again in the backward pass, to save memory (not on CPUs); "" = kept
+    c.model.remat = ""
     c.model.encoder = ConfigDict()
     c.model.encoder.kind = "residual"  # "residual" or "patchify" (models/encoder.py)
     c.model.encoder.stem_features = 32  # channels after the first convolution
@@ -88,7 +92,7 @@ def get_config() -> ConfigDict:
     c.loss = ConfigDict()
     c.loss.lam = 0.5  # weight of the rate: nats of cross-entropy per bpp
     c.loss.lam_warmup_epochs = 2.0  # lam grows linearly from 0 over these epochs
-    c.loss.hinge_beta = 0.0  # > 0: the paper's beta * max(bpp - target, 0) in place of lam * bpp
+    c.loss.hinge_beta = 0.0  # > 0: the paper's beta * max(bpp - target, 0) of the batch's mean, in place of lam * bpp
     c.loss.hinge_target = 0.0  # bpp below which the hinge asks for nothing
     c.loss.label_smoothing = 0.1
     c.loss.mse_weight = 0.0  # joint decoder: weight of the mean squared error on [0, 1] pixels
@@ -115,6 +119,9 @@ def get_config() -> ConfigDict:
 
     c.train = ConfigDict()
     c.train.batch_size = 128  # images a step, over all devices and hosts
+    # Microbatches that a step's batch is cut into where it does not fit into memory; 1 = the whole at once. Gradients
+    # and running statistics are means over them; batch normalization sees one microbatch (of all devices) at a time.
+    c.train.accumulate = 1
     c.train.epochs = 30.0
     c.train.max_steps = 0  # stop after so many steps whatever the epochs; 0 = no limit
 

@@ -8,7 +8,7 @@ import pytest
 from configs import quickstart
 from vae_jcc import losses
 from vae_jcc.models.joint import Outputs
-from vae_jcc.steps import objective
+from vae_jcc.steps import objective, rate
 
 
 def test_bits_per_pixel():
@@ -52,8 +52,8 @@ def test_objective_adds_rate_in_bits_per_pixel(rng):
     config = quickstart.get_config()
     images, labels = jnp.zeros((2, 28, 28, 1)), jnp.array([0, 1])
     outputs = Outputs(jnp.zeros((2, 10)), jnp.array([784.0, 3 * 784.0]), None)
-    (task, rate), metrics = objective(config, 0.5, images, labels, outputs)
-    assert metrics["bpp"] == 2.0 and rate == 1.0
-    assert metrics["loss"] == task + rate == pytest.approx(np.log(10) + 0.5 * 2.0, rel=1e-6)
+    (task, bpp), metrics = objective(config, images, labels, outputs)
+    assert metrics["bpp"] == bpp == 2.0 and metrics["task"] == task == pytest.approx(np.log(10), rel=1e-6)
+    assert rate(config, 0.5, bpp) == 0.5 * 2.0
     config.loss.hinge_beta, config.loss.hinge_target = 1.0, 1.5
-    assert objective(config, 1.0, images, labels, outputs)[1]["loss"] == pytest.approx(np.log(10) + 0.5, rel=1e-6)
+    assert rate(config, 3.0, bpp) == 3.0 * 0.5

@@ -12,6 +12,7 @@ ADDED_KEYS: Mapping[str, Any] = {
     "dataset.eval_margin": 0,
     "dataset.crop_scale": [],
     "dataset.crop_ratio": [3 / 4, 4 / 3],
+    "model.remat": "",
     "model.encoder.as_published": False,
     "model.classifier.as_published": False,
     "quantizer.centres": 0,
@@ -30,6 +31,7 @@ ADDED_KEYS: Mapping[str, Any] = {
     "optim.rate_optimizer": "",
     "optim.rate_fraction": 5e-4,
     "optim.schedule": "cosine",
+    "train.accumulate": 1,
 }
 
 

@@ -19,12 +19,12 @@ _IDENTITY = ("seed", "model", "dataset", "augment", "quantizer", "entropy", "los
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """Returns what of a configuration decides the state.
 
-    A decoder or a context model that is trained afterwards does not, and may be added.
+    A decoder or a context model that is trained afterwards does not, and may be added; nor does rematerialization.
     """
     identity = {key: config[key] for key in _IDENTITY}
     decoder = config["model"]["decoder"]
     return identity | {
-        "model": config["model"] | {"decoder": decoder if decoder["mode"] == "joint" else None},
+        "model": config["model"] | {"decoder": decoder if decoder["mode"] == "joint" else None, "remat": None},
         "entropy": config["entropy"] | {"context": None},
     }
 

@@ -69,11 +69,15 @@ class Devices:
         split = self._shardings()[1]
         return {k: jax.make_array_from_process_local_data(split, v) for k, v in batch.items()}
 
-    def check_batch(self, batch_size: int, key: str) -> None:
-        """Raises ValueError if a global batch does not divide over the devices; `key` names the config entry."""
-        if batch_size % self.count:
+    def check_batch(self, batch_size: int, key: str, parts: int = 1) -> None:
+        """Raises ValueError if a global batch, or each of its equal parts, does not divide over the devices.
+
+        `key` names the config entry.
+        """
+        if parts < 1 or batch_size % (self.count * parts):
+            parts_note = f" in {parts} parts (config.train.accumulate)" if parts != 1 else ""
             raise ValueError(
-                f"config.{key}={batch_size} does not divide over {self.count} devices: make it a multiple."
+                f"config.{key}={batch_size} does not divide over {self.count} devices{parts_note}: make it a multiple."
             )
 
     def _shardings(self) -> tuple[NamedSharding, NamedSharding]:

@@ -2,10 +2,12 @@
 
 They know nothing of devices but `axis_name`: None where the batch is one global array, the name of the device axis
 where the step runs once a device (parallel.py decides).
+
+    batch -> microbatches -> gradients of (task, bpp) each -> mean over microbatches and devices -> optimizer -> state
 """
 
 from collections.abc import Callable
-from operator import itemgetter
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -15,28 +17,27 @@ from ml_collections import ConfigDict
 
 from vae_jcc import losses
 from vae_jcc.data.augment import augment, to_float
+from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import JointModel, Outputs
 from vae_jcc.state import TrainState, update_average
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Teacher = Callable[[jax.Array], jax.Array]
 
 
 def objective(
     config: ConfigDict,
-    rate_weight: jax.Array | float,
     images: jax.Array,
     labels: jax.Array,
     outputs: Outputs,
     teacher_logits: jax.Array | None = None,
 ) -> tuple[tuple[jax.Array, jax.Array], Metrics]:
-    """Returns (task, rate), whose sum is the loss (nats, scalars), and what they are made of.
+    """Returns the two terms (task, bpp) of a batch, means over its examples, and what they are made of.
 
-    The task is cross-entropy [+ distillation] [+ distortion], the rate is weighted.
+    The loss is task + `rate(bpp)`. The task, in nats, is cross-entropy [+ distillation] [+ distortion].
 
     Args:
         config: the complete configuration.
-        rate_weight: lam (or the hinge's beta) at this step.
         images: float32 [B, H, W, C].
         labels: int32 [B].
         outputs: of the joint model.
@@ -50,14 +51,17 @@ def objective(
     if teacher_logits is not None:
         metrics["distillation"] = losses.distillation(outputs.logits, teacher_logits, c.distill_temperature).mean()
         task = (1 - c.distill_weight) * task + c.distill_weight * metrics["distillation"]
-    if c.hinge_beta:
-        rate = losses.rate_hinge(bpp, rate_weight, c.hinge_target)
-    else:
-        rate = losses.rate_penalty(bpp, rate_weight)
     if outputs.reconstruction is not None:
         metrics["mse"] = losses.mean_squared_error(images, outputs.reconstruction).mean()
         task = task + c.mse_weight * metrics["mse"]
-    return (task, rate), metrics | {"loss": task + rate}
+    return (task, bpp), metrics | {"task": task}
+
+
+def rate(config: ConfigDict, weight: jax.Array | float, bpp: jax.Array) -> jax.Array:
+    """Returns the loss of the rate, in nats, of a mean bpp; `weight` is lam (or the hinge's beta) at this step."""
+    if config.loss.hinge_beta:
+        return losses.rate_hinge(bpp, weight, config.loss.hinge_target)
+    return losses.rate_penalty(bpp, weight)
 
 
 def make_train_step(
@@ -68,13 +72,18 @@ def make_train_step(
     *,
     quantizer: str,
     axis_name: str | None = None,
-    teacher: Callable[[jax.Array], jax.Array] | None = None,
+    teacher: Teacher | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns `step(state, batch) -> (state, metrics)`.
 
     The batch holds "image" uint8 [B, H, W, C], "label" int32 [B] and "position" int32 [B], each example's place in
-    the global batch: randomness is drawn per example from (seed, step, position), so neither the number of devices
-    nor an interruption changes it.
+    the global batch: randomness is drawn per example from (seed, step, position), so neither the number of devices or
+    microbatches nor an interruption changes it.
+
+    Gradients, metrics and the updates of the running batch statistics are means over `config.train.accumulate`
+    microbatches. A microbatch is normalized by its own statistics; without batch normalization, several microbatches
+    are one batch to rounding. The hinge acts on the mean bpp of the whole batch over all microbatches and devices:
+    its slope there scales the gradients of bpp, which are taken apart for that.
 
     Args:
         config: the complete configuration.
@@ -86,61 +95,84 @@ def make_train_step(
         axis_name: device axis to average gradients and metrics over, or None.
         teacher: float32 images [B, H, W, C] to logits, for distillation.
     """
-    frozen = quantizer == "hard"
     two_optimizers = bool(config.optim.rate_optimizer)
+    apart = two_optimizers or bool(config.loss.hinge_beta)
+    gradients = _make_gradients(config, model, quantizer, teacher, apart)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        step_key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["position"])
-        images = augment(keys, batch["image"], config.augment, config.dataset.image_size)
-        teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
-
-        def terms_fn(params: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Metrics, Any]]:
-            batch_stats = state.batch_stats
-            if frozen:
-                params = params | {"encoder": state.ema_params["encoder"]}
-                batch_stats = batch_stats | {"encoder": state.ema_batch_stats["encoder"]}
-            outputs, updates = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                images,
-                jax.vmap(jax.random.fold_in, (0, None))(keys, 3),
-                train=True,
-                quantizer=quantizer,
-                mutable=["batch_stats"],
-            )
-            weight = rate_schedule(state.step)
-            terms, metrics = objective(config, weight, images, batch["label"], outputs, teacher_logits)
-            return terms, (metrics, updates["batch_stats"])
-
-        def gradient(pick: Callable[[tuple[jax.Array, jax.Array]], jax.Array]) -> tuple[Any, tuple[Metrics, Any]]:
-            def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
-                terms, aux = terms_fn(params)
-                return pick(terms), aux
-
-            return jax.grad(loss_fn, has_aux=True)(state.params)
-
-        if two_optimizers:  # the compiler shares the forward pass, and the rate's backward pass ends at the latent
-            (task_grads, (metrics, batch_stats)), (rate_grads, _) = (gradient(itemgetter(i)) for i in range(2))
-            grads: Any = (task_grads, rate_grads)
-        else:
-            grads, (metrics, batch_stats) = gradient(lambda terms: terms[0] + terms[1])
+        weight = rate_schedule(state.step)
+        grads, metrics, batch_stats = mean_over_microbatches(
+            partial(gradients, state, weight), batch, config.train.accumulate
+        )
         if axis_name is not None:
             grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
+        rate_loss, slope = jax.value_and_grad(partial(rate, config, weight))(metrics["bpp"])
+        metrics["loss"] = metrics.pop("task") + rate_loss
+        if apart:
+            task_grads, rate_grads = grads[0], jax.tree.map(lambda g: slope * g, grads[1])
+            grads = (task_grads, rate_grads) if two_optimizers else jax.tree.map(jnp.add, task_grads, rate_grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        if frozen:  # weight decay and momentum would still move it
+        if quantizer == "hard":  # weight decay and momentum would still move it
             updates = updates | {"encoder": jax.tree.map(jnp.zeros_like, updates["encoder"])}
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.tree.norm(grads)
         decay = config.optim.ema_decay
         ema_params = update_average(state.ema_params, params, decay, state.step)
         ema_batch_stats = update_average(state.ema_batch_stats, batch_stats, decay, state.step)
-        if frozen:
+        if quantizer == "hard":
             ema_params = ema_params | {"encoder": state.ema_params["encoder"]}
             ema_batch_stats = ema_batch_stats | {"encoder": state.ema_batch_stats["encoder"]}
-        new_state = TrainState(state.step + 1, params, batch_stats, ema_params, ema_batch_stats, opt_state)
-        return new_state, metrics
+        return TrainState(state.step + 1, params, batch_stats, ema_params, ema_batch_stats, opt_state), metrics
 
     return train_step
+
+
+def _make_gradients(
+    config: ConfigDict, model: JointModel, quantizer: str, teacher: Teacher | None, apart: bool
+) -> Callable[[TrainState, jax.Array, Batch], tuple[Any, Metrics, Any]]:
+    """Returns `gradients(state, weight, batch) -> (gradients, metrics, new batch statistics)`.
+
+    The gradients are those of task + weight * bpp or, where `apart`, a pair: those of the task and those of bpp.
+    """
+
+    def gradients(state: TrainState, weight: jax.Array, batch: Batch) -> tuple[Any, Metrics, Any]:
+        keys = _example_keys(config.seed, state.step, batch["position"])
+        images = augment(keys, batch["image"], config.augment, config.dataset.image_size)
+        teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
+        noise_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
+
+        def terms(params: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Metrics, Any]]:
+            batch_stats = state.batch_stats
+            if quantizer == "hard":
+                params = params | {"encoder": state.ema_params["encoder"]}
+                batch_stats = batch_stats | {"encoder": state.ema_batch_stats["encoder"]}
+            variables = {"params": params, "batch_stats": batch_stats}
+            outputs, updates = model.apply(
+                variables, images, noise_keys, train=True, quantizer=quantizer, mutable=["batch_stats"]
+            )
+            both, metrics = objective(config, images, batch["label"], outputs, teacher_logits)
+            return both, (metrics, updates["batch_stats"])
+
+        def gradient(of: Callable[[jax.Array, jax.Array], jax.Array]) -> tuple[Any, tuple[Metrics, Any]]:
+            def loss(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+                both, aux = terms(params)
+                return of(*both), aux
+
+            return jax.grad(loss, has_aux=True)(state.params)
+
+        if apart:  # the compiler shares the forward pass, and the backward pass of bpp begins at the latent
+            task_grads, (metrics, batch_stats) = gradient(lambda task, bpp: task)
+            return (task_grads, gradient(lambda task, bpp: bpp)[0]), metrics, batch_stats
+        grads, (metrics, batch_stats) = gradient(lambda task, bpp: task + weight * bpp)
+        return grads, metrics, batch_stats
+
+    return gradients
+
+
+def _example_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
+    """Returns one PRNG key an example, [B], of (seed, step, position in the global batch)."""
+    step_key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
 
 
 def make_eval_step(

@@ -56,7 +56,7 @@ def fit(config: ConfigDict, workdir: Path, train_source: Source, validation: Sou
     uninterrupted run. Arguments and errors are those of `train_and_evaluate`.
     """
     devices = make_devices(config.parallel)
-    devices.check_batch(config.train.batch_size, "train.batch_size")
+    devices.check_batch(config.train.batch_size, "train.batch_size", config.train.accumulate)
     devices.check_batch(config.eval.batch_size, "eval.batch_size")
     info, n = train_source.info, train_source.info.num_examples
     per_epoch = n // config.train.batch_size

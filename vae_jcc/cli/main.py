@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vae_jcc import __version__
-from vae_jcc.cli import bench, coding, models, reading
+from vae_jcc.cli import bench, coding, models, profile, reading
 from vae_jcc.cli.bulk import error_line
 from vae_jcc.coding import CODERS
 
@@ -23,7 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 all done, 1 bad input (each told in a line on standard error), 2 bad usage, 130 interrupted.
     """
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and "settings" in options:  # of a command that takes --config.KEY=VALUE
+        options.settings = [text for text in rest if text.startswith("--config.")]
+        rest = [text for text in rest if text not in options.settings]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         status = int(options.run(options))
         sys.stdout.flush()
@@ -57,6 +63,8 @@ def build_parser() -> ArgumentParser:
     _add_reading(commands)
     _add_models(commands)
     bench.add_bench(commands)
+    text = "trace training steps on random pixels, and list what takes the time"
+    profile.add_arguments(commands.add_parser("profile", help=text, description=text))
     return parser
 
 

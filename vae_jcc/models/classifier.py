@@ -24,13 +24,21 @@ class Classifier(nn.Module):
     as_published: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, y_hat: jax.Array, train: bool = False) -> jax.Array:
         """Classifies."""
         stem = conv(self.stages[0][0], self.stem_kernel, dtype=self.dtype, name="stem", bias=self.as_published)
         x = stem(y_hat.astype(self.dtype))
-        stages = ResidualStages(self.stages, self.dtype, self.axis_name, as_published=self.as_published, name="stages")
+        stages = ResidualStages(
+            self.stages,
+            self.dtype,
+            self.axis_name,
+            as_published=self.as_published,
+            remat=self.remat,
+            name="stages",
+        )
         x = stages(x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return nn.Dense(self.num_classes, name="logits")(x)

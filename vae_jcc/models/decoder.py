@@ -31,12 +31,14 @@ class Decoder(nn.Module):
     blocks: int
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, y_hat: jax.Array, size: tuple[int, int], train: bool = False) -> jax.Array:
         """Reconstructs at `size` = (H, W); what padding added inside the encoder is cropped off again."""
         x = conv(self.features, 3, dtype=self.dtype, name="stem")(y_hat.astype(self.dtype))
-        x = ResidualStages(((self.features, self.blocks, 1),), self.dtype, self.axis_name, name="stages")(x, train)
+        stages = ((self.features, self.blocks, 1),)
+        x = ResidualStages(stages, self.dtype, self.axis_name, remat=self.remat, name="stages")(x, train)
         scale, features = self.stride, self.features
         while scale > 1:
             factor = 2 if scale % 2 == 0 else scale
@@ -44,5 +46,6 @@ class Decoder(nn.Module):
             x = conv(features * factor**2, 3, dtype=self.dtype, name=f"up{scale}", bias=True)(x)
             x = nn.relu(depth_to_space(x, factor))
             scale //= factor
-        x = conv(self.channels, 3, dtype=self.dtype, name="pixels", bias=True)(x)
-        return 0.5 + 0.25 * x[:, : size[0], : size[1]].astype(jnp.float32)
+        # In float32: bfloat16 has steps of half a grey level and more.
+        x = conv(self.channels, 3, dtype=jnp.float32, name="pixels", bias=True)(x)
+        return 0.5 + 0.25 * x[:, : size[0], : size[1]]

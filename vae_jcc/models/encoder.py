@@ -36,6 +36,7 @@ class Encoder(nn.Module):
     as_published: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
 
     @property
     def stride(self) -> int:
@@ -71,10 +72,13 @@ class Encoder(nn.Module):
             final_norm=not norm_at_the_end,
             final_relu=self.latent_kernel > 0 and not norm_at_the_end,
             as_published=self.as_published,
+            remat=self.remat,
+            out_dtype=None if self.latent_kernel else jnp.float32,
             name="stages",
         )(x, train)
+        # The layer that makes the latent computes in float32: bfloat16 has steps of 1/16 symbol at 8 symbols.
         if self.latent_kernel:
-            x = conv(self.latent_channels, self.latent_kernel, dtype=self.dtype, name="latent", bias=True)(x)
+            x = conv(self.latent_channels, self.latent_kernel, dtype=jnp.float32, name="latent", bias=True)(x)
         if norm_at_the_end:
-            x = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(x)
+            x = batch_norm(train, dtype=jnp.float32, axis_name=self.axis_name, name="norm")(x)
         return x.astype(jnp.float32)

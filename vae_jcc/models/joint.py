@@ -54,6 +54,12 @@ class Outputs(NamedTuple):
     reconstruction: jax.Array | None  # float32 [B, H, W, C], where the model has a joint decoder
 
 
+def _remat(config: ConfigDict) -> bool:
+    if config.model.remat not in ("", "blocks"):
+        raise ValueError(f"config.model.remat is {config.model.remat!r}: choose 'blocks', or '' for none.")
+    return bool(config.model.remat == "blocks")
+
+
 def _stages(stages: Any) -> tuple[tuple[int, int, int], ...]:
     return tuple((int(f), int(b), int(s)) for f, b, s in stages)
 
@@ -89,6 +95,7 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
         as_published=e.as_published,
         dtype=jnp.dtype(config.compute_dtype),
         axis_name=axis_name,
+        remat=_remat(config),
     )
 
 
@@ -102,6 +109,7 @@ def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None
         as_published=k.as_published,
         dtype=jnp.dtype(config.compute_dtype),
         axis_name=axis_name,
+        remat=_remat(config),
     )
 
 
@@ -114,6 +122,7 @@ def build_decoder(config: ConfigDict, channels: int, axis_name: str | None = Non
         blocks=config.model.decoder.blocks,
         dtype=jnp.dtype(config.compute_dtype),
         axis_name=axis_name,
+        remat=_remat(config),
     )
 
 

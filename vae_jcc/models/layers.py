@@ -82,7 +82,8 @@ class ResidualBlock(nn.Module):
 class ResidualStages(nn.Module):
     """Residual blocks in stages of (channels, blocks, stride of the first block), closed by norm and ReLU (optional).
 
-    Maps [B, H, W, C] to [B, ceil(H/s), ceil(W/s), F] with s the product of the strides.
+    Maps [B, H, W, C] to [B, ceil(H/s), ceil(W/s), F] with s the product of the strides. With `remat` the backward pass
+    runs each block again and needs its input alone; `out_dtype` is the closing norm's, where it is not `dtype`.
     """
 
     stages: Stages
@@ -92,13 +93,16 @@ class ResidualStages(nn.Module):
     final_norm: bool = True
     final_relu: bool = True
     as_published: bool = False
+    remat: bool = False
+    out_dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies the stages."""
+        block_class = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock  # 2 is `train`
         for i, (features, blocks, stride) in enumerate(self.stages):
             for j in range(blocks):
-                block = ResidualBlock(
+                block = block_class(
                     features,
                     stride if j == 0 else 1,
                     self.dtype,
@@ -109,5 +113,5 @@ class ResidualStages(nn.Module):
                 )
                 x = block(x, train)
         if self.final_norm:
-            x = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(x)
+            x = batch_norm(train, dtype=self.out_dtype or self.dtype, axis_name=self.axis_name, name="norm")(x)
         return nn.relu(x) if self.final_relu else x
