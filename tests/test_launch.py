@@ -17,7 +17,6 @@ _ROOT = Path(__file__).parents[1]
 _SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))
 _SLEEPER = "import signal, time; print('up', flush=True); time.sleep(600)"
 
-jsonschema = pytest.importorskip("jsonschema", reason="pip install jsonschema checks the manifests")
 
 # What the manifests use of JobSet's and Jobs' fields; a field that is not listed is a mistake.
 _RULES = {"type": "array", "items": {"type": "object", "required": ["action"]}}
@@ -109,6 +108,7 @@ def test_jobset_manifests_hold_to_the_schema(kind):
     code, out, err = call(*jobset, *options, "--", "--config=c.py", "--workdir=/runs/a")
     assert code == 0, err
     manifest = yaml.safe_load(out)
+    jsonschema = pytest.importorskip("jsonschema", reason="pip install jsonschema checks the manifests")
     jsonschema.validate(manifest, _JOBSET)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert job["parallelism"] == job["completions"] == 2

@@ -48,6 +48,33 @@ except interrupt.Preempted:
 """
 
 
+# Process 0 alone saves and restores on its own devices, as it does when it trains a reference for the published table.
+_ALONE = """
+import sys
+from pathlib import Path
+import jax.numpy as jnp
+import numpy as np
+from tests.test_many_processes import make_config
+from vae_jcc import checkpoint, cluster
+from vae_jcc.parallel import make_devices
+
+cluster.start(sys.argv[1], 2, int(sys.argv[2]), heartbeat_seconds=10)
+if cluster.leads():
+    config, devices = make_config(), make_devices("jit")
+    assert devices.count == 2 and devices.processes == [0] and devices.rank == 0
+    state = devices.put_state({"a": jnp.arange(3.0)})
+    checkpoints = checkpoint.Checkpoints(Path(sys.argv[3]), 2, devices.processes)
+    checkpoints.save(7, state, {"next": 1}, config)
+    checkpoints.wait()
+    got, iterator = checkpoints.restore(state, config)
+    checkpoints.close()
+    np.testing.assert_array_equal(got["a"], state["a"])
+    assert got["a"].sharding == state["a"].sharding and iterator == {"next": 1}
+    checkpoint.save_variables(Path(sys.argv[3]) / "best", {"b": np.ones(2)})
+    assert checkpoint.load_variables(Path(sys.argv[3]) / "best")["b"].sum() == 2
+"""
+
+
 def make_config():
     """A tiny model, ten steps; 72 validation images are no multiple of the batch, so the hosts' shares differ."""
     config = quickstart.get_config()
@@ -67,10 +94,10 @@ def sources(config):
     return [open_source(config.dataset.name, s) for s in (config.dataset.train_split, config.dataset.validation_split)]
 
 
-def start_two(workdir):
+def start_two(workdir, script=_SCRIPT):
     """Starts two processes with two devices each."""
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    command = [sys.executable, "-c", _SCRIPT, f"localhost:{free_port()}"]
+    command = [sys.executable, "-c", script, f"localhost:{free_port()}"]
     with_pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     return [subprocess.Popen([*command, str(i), str(workdir)], **with_pipes) for i in range(2)]
 
@@ -120,6 +147,11 @@ def test_two_processes_preempted_then_killed_end_like_one(whole, tmp_path):
     got, want = (json.loads(text) for text in (record, whole[1]))
     assert got["n_images"] == want["n_images"] == 72 and got["top1"] == want["top1"]
     assert got["objective"] == pytest.approx(want["objective"], rel=1e-4)
+
+
+def test_what_process_zero_does_alone_waits_for_nobody(tmp_path):
+    codes, _, errors = finish(start_two(tmp_path, _ALONE))
+    assert codes == [0, 0], errors
 
 
 @pytest.mark.parametrize("count", [1, 2])

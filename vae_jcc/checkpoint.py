@@ -64,6 +64,8 @@ class Checkpoints:
         """Saves in the background; does nothing if this step is saved already."""
         if step in self._manager.all_steps():
             return
+        if jax.process_count() > 1 and all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+            state = jax.device_get(state)  # one process's own, of many: Orbax takes it as NumPy arrays only
         self._manager.save(
             step,
             args=ocp.args.Composite(
