@@ -89,12 +89,14 @@ def test_killed_at_a_random_step_and_resumed_is_bit_identical(sent, uninterrupte
             break
     out, err = finish(process)
     assert process.returncode != 0
+    begun = int([victim, *out][-1])  # on a busy machine the signal may come a step late
     if sent == signal.SIGINT:
-        assert "the same command resumes" in err
+        assert f"step {begun + 1} is saved" in err and "the same command resumes" in err
     process = start(tmp_path)
     out, err = finish(process)
     assert process.returncode == 0, err
-    assert 0 < int(out[0]) <= int(victim) + 1 and out[-1] == "15"
+    assert 0 < int(out[0]) <= begun + 1 and out[-1] == "15"
+    assert sent == signal.SIGKILL or int(out[0]) == begun + 1
     got = load_variables(tmp_path / "best")
     for (path, a), (_, b) in zip(
         jax.tree_util.tree_leaves_with_path(uninterrupted), jax.tree_util.tree_leaves_with_path(got), strict=True

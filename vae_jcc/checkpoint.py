@@ -1,6 +1,7 @@
 """Checkpoints through Orbax: the training state, the data iterator's state and the facts that must match on resume."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,28 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `workdir`/checkpoints; saving goes on in the background."""
+    """The checkpoints of one run, in `workdir`/checkpoints; saving goes on in the background.
 
-    def __init__(self, workdir: Path, keep: int):
-        """Opens or makes the folder; the latest `keep` checkpoints stay."""
+    A state over the devices of many processes is saved and restored by all of them together, in one folder that all of
+    them see; what does not depend on the process is written once.
+    """
+
+    def __init__(self, workdir: Path, keep: int, processes: Sequence[int] = (0,)):
+        """Opens or makes the folder; the latest `keep` checkpoints stay.
+
+        Args:
+            workdir: of the run.
+            keep: checkpoints that stay.
+            processes: that hold the state (`Devices.processes`), all of which call each method.
+        """
         self.folder = workdir.absolute() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=False,
+            enable_async_checkpointing=True,
+            multiprocessing_options=_together(processes),
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     @property
@@ -47,6 +64,8 @@ class Checkpoints:
         """Saves in the background; does nothing if this step is saved already."""
         if step in self._manager.all_steps():
             return
+        if jax.process_count() > 1 and all(leaf.is_fully_addressable for leaf in jax.tree.leaves(state)):
+            state = jax.device_get(state)  # one process's own, of many: Orbax takes it as NumPy arrays only
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -86,9 +105,24 @@ class Checkpoints:
         self._manager.close()
 
 
+def _together(processes: Sequence[int]) -> Any:
+    """Returns Orbax's options where `processes` save together, and nobody else is waited for."""
+    if len(processes) == jax.process_count():
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(primary_host=processes[0], active_processes=set(processes))
+
+
+def _alone() -> Any:
+    """Returns a checkpointer for arrays in this process's memory."""
+    return ocp.StandardCheckpointer(multiprocessing_options=_together([jax.process_index()]))
+
+
 def save_variables(path: Path, variables: Any) -> None:
-    """Saves {"params", "batch_stats"} alone, replacing what was there: the best so far, or a start for others."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    """Saves {"params", "batch_stats"} alone, replacing what was there: the best so far, or a start for others.
+
+    Of many processes one calls it, with arrays in its memory.
+    """
+    with _alone() as checkpointer:
         checkpointer.save(path.absolute(), variables, force=True)
 
 
@@ -100,7 +134,7 @@ def load_variables(path: Path) -> Any:
     """
     if not path.is_dir():
         raise FileNotFoundError(f"No checkpoint folder {path}: a run keeps its best variables in WORKDIR/best.")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _alone() as checkpointer:
         return jax.tree.map(jax.device_get, checkpointer.restore(path.absolute()))
 
 

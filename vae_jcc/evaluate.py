@@ -25,15 +25,20 @@ from vae_jcc.parallel import Devices
 from vae_jcc.quantization import Centres
 
 
-def input_settings(config: ConfigDict) -> dict[str, Any]:
-    """Returns what `train_iterator` and `eval_batches` both take from the configuration and from this host's place."""
+def input_settings(config: ConfigDict, devices: Devices | None = None) -> dict[str, Any]:
+    """Returns what `train_iterator` and `eval_batches` both take.
+
+    Args:
+        config: the complete configuration.
+        devices: that share the batches; this process reads its share. None: this process reads all.
+    """
     d = config.dataset
     return {
         "image_size": d.image_size,
         "workers": d.workers,
         "memory_limit": d.memory_limit,
-        "shard_index": jax.process_index(),
-        "shard_count": jax.process_count(),
+        "shard_index": devices.rank if devices else 0,
+        "shard_count": len(devices.processes) if devices else 1,
     }
 
 

@@ -1,6 +1,9 @@
 """Command line of training and evaluation: flags and dispatch only.
 
 python -m vae_jcc.main --config=configs/quickstart.py [--workdir=DIR] [--mode=train|eval] [--config.KEY=VALUE ...]
+
+Many processes (docs/launch.md): found through Slurm, Kubernetes or the TPU's hosts, or named by
+[--coordinator=HOST:PORT --num_processes=N --process_id=I].
 """
 
 import sys
@@ -17,27 +20,40 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; default: runs/NAME of the configuration.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the workdir's artifact.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no scheduler tells it.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the job; 1: alone, whatever a scheduler says.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the chosen mode; exits 1 with one line on bad input and 130 after Ctrl-C."""
+    """Runs the chosen mode; exits 1 with one line on bad input, 130 after Ctrl-C, 75 after SIGTERM (interrupt.py)."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE")
     if not flags.FLAGS["verbosity"].present:  # libraries tell each checkpoint in twenty lines; --verbosity=0 shows them
         logging.set_verbosity(logging.WARNING)
     keep_freed_memory()
     # Imported here so that --help and a mistyped flag answer at once.
+    from vae_jcc import cluster
     from vae_jcc.evaluate import evaluate_workdir
-    from vae_jcc.train import NonFiniteError, train_and_evaluate
+    from vae_jcc.finite import NonFiniteError
+    from vae_jcc.interrupt import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, preempted_from_now_on
+    from vae_jcc.train import train_and_evaluate
 
     config = _CONFIG.value
     workdir = Path(_WORKDIR.value or f"runs/{config.name}")
+    preempted_from_now_on()
     try:
-        (train_and_evaluate if _MODE.value == "train" else evaluate_workdir)(config, workdir)
-    except (ValueError, FileNotFoundError, NonFiniteError) as error:
+        cluster.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        if _MODE.value == "train":
+            train_and_evaluate(config, workdir)
+        elif cluster.leads():  # the others wait for it when they exit
+            evaluate_workdir(config, workdir)
+    except (ValueError, FileNotFoundError, NonFiniteError, cluster.ClusterError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
+    except Preempted:
+        sys.exit(EXIT_PREEMPTED)
 
 
 def run() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -39,13 +40,16 @@ def _tensorboard_writer(workdir: Path) -> Any | None:
 class Reporter:
     """Writes metrics/`split` records of a run; use as a context manager."""
 
-    def __init__(self, workdir: Path, total_steps: int, batch_size: int, start_step: int = 0):
-        """Opens the files in `workdir`, and the progress bar if standard error is a terminal."""
+    def __init__(self, workdir: Path, total_steps: int, batch_size: int, start_step: int = 0, *, silent: bool = False):
+        """Opens the files in `workdir`, and the progress bar if standard error is a terminal.
+
+        A silent one, of a process that does not lead, shows and records nothing.
+        """
         workdir.mkdir(parents=True, exist_ok=True)
         self._total, self._batch_size = total_steps, batch_size
-        self._jsonl = (workdir / "metrics.jsonl").open("a")
-        self._tensorboard = _tensorboard_writer(workdir)
-        self._console = Console(stderr=True)
+        self._jsonl = (Path(os.devnull) if silent else workdir / "metrics.jsonl").open("a")
+        self._tensorboard = None if silent else _tensorboard_writer(workdir)
+        self._console = Console(stderr=True, quiet=silent)
         self._progress = Progress(
             TextColumn("train"),
             BarColumn(),
@@ -54,7 +58,7 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
             console=self._console,
-            disable=not sys.stderr.isatty(),
+            disable=silent or not sys.stderr.isatty(),
         )
         self._task = self._progress.add_task("train", total=total_steps, completed=start_step, text="")
         self._last = (start_step, time.perf_counter())

@@ -37,6 +37,16 @@ class Devices:
         return self.mesh.devices.size
 
     @property
+    def processes(self) -> list[int]:
+        """Numbers of the processes that hold them, rising; the first one leads."""
+        return sorted({d.process_index for d in self.mesh.devices.flat})
+
+    @property
+    def rank(self) -> int:
+        """Place of this process among `processes`; 0 leads."""
+        return self.processes.index(jax.process_index())
+
+    @property
     def _local(self) -> list[Any]:
         return [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
 
@@ -85,11 +95,15 @@ class Devices:
 
 
 def make_devices(mode: str, devices: list[Any] | None = None) -> Devices:
-    """Returns the group of `devices` (default: all) in the given mode.
+    """Returns the group of `devices` in the given mode.
+
+    The default is this process's own devices, which is all of them where there is one process. A group over many
+    processes (`jax.devices()`) must be made and used by all of them alike.
 
     Raises:
         ValueError: the mode is neither "jit" nor "pmap".
     """
     if mode not in ("jit", "pmap"):
         raise ValueError(f"config.parallel is {mode!r}: choose 'jit' or 'pmap'.")
-    return Devices(mode, Mesh(np.asarray(devices or jax.devices()), (AXIS,)))
+    group = sorted(devices or jax.local_devices(), key=lambda d: (d.process_index, d.id))  # a host's rows lie together
+    return Devices(mode, Mesh(np.asarray(group), (AXIS,)))

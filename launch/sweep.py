@@ -1,0 +1,65 @@
+"""One rate-accuracy curve: a training for each weight of the rate, one after another, then the curve of all.
+
+python -m launch.sweep --workdir=runs/curve --lam=0.1 --lam=0.3 --lam=1.0 [--dry-run] -- --config=configs/cifar10.py
+
+Each run has its own folder, WORKDIR/lam_LAM; WORKDIR/curve gets result.json and rate_accuracy.png. The same command
+goes on where it was interrupted: finished runs are left alone. launch/sweep_slurm.sh runs them as a Slurm array.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.local import run_together
+
+
+def make_commands(workdir: Path, lams: Sequence[float], arguments: Sequence[str]) -> list[list[str]]:
+    """Returns the command of each training; `arguments` are those of vae_jcc.main.
+
+    The JPEG classifier is left out: one is enough for a curve, and `vae-jcc bench rate-accuracy` trains those.
+    """
+    common = [sys.executable, "-m", "vae_jcc.main", "--config.eval.jpeg_baseline=False", *arguments]
+    return [[*common, f"--workdir={workdir / f'lam_{lam:g}'}", f"--config.loss.lam={lam:g}"] for lam in lams]
+
+
+def make_collection(workdir: Path, lams: Sequence[float]) -> list[str]:
+    """Returns the command that gathers the runs into one curve."""
+    results = [str(workdir / f"lam_{lam:g}" / "result.json") for lam in lams]
+    return [sys.executable, "-m", "vae_jcc.benchmark.collect", *results, "--out", str(workdir / "curve")]
+
+
+def main() -> int:
+    """Parses the command line and runs it; returns the exit code of the first run that failed, or 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the runs and of the curve")
+    parser.add_argument("--lam", type=float, action="append", required=True, help="a weight of the rate; repeat it")
+    parser.add_argument("--only", type=int, help="train at the weight of this place, from 0, and no more")
+    parser.add_argument("--collect", action="store_true", help="gather the finished runs, and no more")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run")
+    parser.add_argument("arguments", nargs="+", help="of vae_jcc.main, after --")
+    options = parser.parse_args()
+    if len(set(options.lam)) < len(options.lam):
+        parser.error("a weight is given twice")
+    if options.only is not None and not 0 <= options.only < len(options.lam):
+        parser.error(f"--only is a place among {len(options.lam)} weights, from 0")
+    chosen = options.lam if options.only is None else [options.lam[options.only]]
+    commands = [] if options.collect else make_commands(options.workdir, chosen, options.arguments)
+    if options.only is None:
+        commands.append(make_collection(options.workdir, options.lam))
+    for command in commands:
+        if options.dry_run:
+            print(shlex.join(command))
+        elif not _finished(command) and (code := run_together([command])):
+            return code
+    return 0
+
+
+def _finished(command: Sequence[str]) -> bool:
+    folders = [Path(part.partition("=")[2]) for part in command if part.startswith("--workdir=")]
+    return any((folder / "result.json").is_file() for folder in folders)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
