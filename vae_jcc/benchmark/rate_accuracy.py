@@ -239,8 +239,7 @@ class RateAccuracy:
     @property
     def note(self) -> str:
         """What must be said beside the figures, such as "JPEG-75 copy"."""
-        plan = self._plan
-        return self._test.info.note or (plan.network.dataset_note if plan.data == plan.network.dataset else "")
+        return self._test.info.note
 
     @cached_property
     def _test(self) -> Source:

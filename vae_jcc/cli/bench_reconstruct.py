@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
     from vae_jcc.artifact import Artifact
 
     artifact = Artifact.load(options.model)
-    source, name, split, own = open_evaluation_data(options, artifact)
+    source, name, split = open_evaluation_data(options, artifact)
     from vae_jcc.benchmark.picture_grid import draw_grid
     from vae_jcc.benchmark.reconstruct import measure_reconstruction
     from vae_jcc.publish import describe_run
@@ -51,7 +51,7 @@ def run(options: Namespace) -> int:
         result, shown = measure_reconstruction(
             artifact, source, shown=options.pictures, progress=lambda done: progress.update(task, completed=done)
         )
-    note = source.info.note or (artifact.dataset_note if own else "")
+    note = source.info.note  # what this copy says of itself: the model may have seen another
     made = describe_run(shlex.join(["vae-jcc", *sys.argv[1:]]))
     made["versions"] |= _versions(result)
     about = {"system": f"vae_jcc/{artifact.config.name}", "model": options.model}

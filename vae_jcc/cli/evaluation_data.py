@@ -15,7 +15,6 @@ class EvaluationData(NamedTuple):
     source: "Source"
     name: str
     split: str
-    own: bool  # the data set is the one that the model was trained on
 
 
 def open_evaluation_data(options: Namespace, artifact: Artifact) -> EvaluationData:
@@ -29,4 +28,4 @@ def open_evaluation_data(options: Namespace, artifact: Artifact) -> EvaluationDa
     name = options.data or artifact.dataset
     own = name == artifact.dataset
     split = options.split or (artifact.config.dataset.test_split if own else "test")
-    return EvaluationData(open_source(name, split, data_dir=options.data_dir or None), name, split, own)
+    return EvaluationData(open_source(name, split, data_dir=options.data_dir or None), name, split)

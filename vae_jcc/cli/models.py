@@ -74,7 +74,7 @@ def evaluate(options: Namespace) -> int:
     from rich.progress import Progress
 
     artifact = Artifact.load(options.model)
-    source, name, split, own = open_evaluation_data(options, artifact)
+    source, name, split = open_evaluation_data(options, artifact)
     from vae_jcc.evaluate import evaluate_artifact  # brings JAX along: a wrong name is told before
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
@@ -85,7 +85,7 @@ def evaluate(options: Namespace) -> int:
             batch_size=options.batch_size,
             progress=lambda done: progress.update(task, completed=done),
         )
-    note = source.info.note or (artifact.dataset_note if own else "")
+    note = source.info.note  # what this copy says of itself: the model may have seen another
     result |= {"model": options.model, "fingerprint": artifact.fingerprint.hex()}
     result |= {"dataset": name, "data_note": note, "split": split}
     if options.json:
