@@ -11,7 +11,7 @@ one device of two threads against two devices of one thread each:
     python benchmarks/training.py --config imagenet --dtype bfloat16 --compile [--batch-size 256]
     python benchmarks/training.py --parallel jit pmap --host-devices 2 --threads 2
     python benchmarks/training.py --host-devices 1 --threads 2
-    python benchmarks/training.py --host-devices 2 --threads 2 --single-threaded-devices
+    python benchmarks/training.py --parallel pmap --host-devices 2 --threads 2 --single-threaded-devices
 
 Both sides take uint8 batches of random pixels and do what a training step does: random crop and flip, encoder, noise,
 factorized prior, straight-through rounding, classifier, cross-entropy + lam * bpp, gradient clipping, SGD with Nesterov
@@ -162,7 +162,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of activations, on both sides")
     parser.add_argument("--parallel", nargs="+", choices=("jit", "pmap"), default=["jit"], help="ways to measure")
     parser.add_argument("--host-devices", type=int, default=0, help="devices that JAX makes of the CPU; 0: one")
-    text = "XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: a thread for each device of the CPU"
+    text = "XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: a thread for each device of the CPU; with pmap"
     parser.add_argument("--single-threaded-devices", action="store_true", help=text)
     parser.add_argument("--accumulate", type=int, default=1, help="microbatches, of this project's side")
     parser.add_argument("--remat", choices=("", "blocks"), default="", help="of this project's side")
@@ -173,7 +173,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--no-torch", action="store_true", help="this project's side alone")
     parser.add_argument("--json", default="", help="write the result to this file")
     parser.add_argument("--side", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.single_threaded_devices and "jit" in arguments.parallel:
+        # Its devices wait for each other in every collective, and one thread of work each is too few to get out.
+        parser.error("--single-threaded-devices goes with --parallel pmap alone: under jit the devices hang.")
+    return arguments
 
 
 def summarize(rounds: list[dict[str, dict[str, Any]]], batch: int) -> dict[str, Any]:
