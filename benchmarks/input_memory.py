@@ -16,8 +16,9 @@ import statistics
 import time
 from typing import Any
 
+from input_pipeline import make_iterator
+
 from vae_jcc.benchmark.measuring import machine
-from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, train_iterator
 from vae_jcc.data.sources import open_source
 
 
@@ -39,15 +40,7 @@ def memory_mib() -> float:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns samples [epoch, MiB], the mean of each epoch, and the growth from the second to the last."""
     source = open_source(arguments.dataset, arguments.split)
-    iterator = train_iterator(
-        source,
-        batch_size=arguments.batch_size,
-        seed=0,
-        image_size=arguments.image_size,
-        crop_scale=tuple(arguments.crop_scale),
-        workers=arguments.workers,
-        memory_limit=0 if arguments.streamed else DEFAULT_MEMORY_LIMIT,
-    )
+    iterator = make_iterator(source, arguments)
     samples: list[tuple[float, float]] = []
     begin = time.perf_counter()
     with iterator:

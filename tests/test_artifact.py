@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jcc import artifact as artifact_module
-from vae_jcc import artifact_writing
-from vae_jcc.artifact import Artifact, ArtifactError, resolve, zoo_names
+from vae_jcc import artifact_writing, model_folder
+from vae_jcc.artifact import Artifact
 from vae_jcc.artifact_weights import digest, read_part, write_parts
 from vae_jcc.artifact_writing import add_decoder, add_evaluation
+from vae_jcc.model_folder import ArtifactError, resolve, zoo_names
 
 Make = Callable[..., None]
 FILES = ("config.json", "model.json", "tables.vjct", "weights.safetensors")
@@ -276,7 +276,7 @@ def test_names_are_resolved(tiny_folder: Path, tmp_path: Path, monkeypatch: pyte
     zoo = tmp_path / "zoo"
     shutil.copytree(tiny_folder, zoo / "ants")
     (zoo / "not_a_model").mkdir()
-    monkeypatch.setattr(artifact_module, "ZOO", zoo)
+    monkeypatch.setattr(model_folder, "ZOO", zoo)
     assert zoo_names() == ["ants"]
     assert resolve("ants") == zoo / "ants"
     assert resolve(tiny_folder) == tiny_folder
@@ -294,7 +294,7 @@ def test_a_zoo_name_wins_over_a_folder_of_that_name(
 ) -> None:
     shutil.copytree(tiny_folder, tmp_path / "zoo" / "ants")
     shutil.copytree(tiny_folder, tmp_path / "here" / "ants")
-    monkeypatch.setattr(artifact_module, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(model_folder, "ZOO", tmp_path / "zoo")
     monkeypatch.chdir(tmp_path / "here")
     assert resolve("ants") == tmp_path / "zoo" / "ants"
     assert resolve("./ants") == Path("ants")

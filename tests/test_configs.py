@@ -13,7 +13,7 @@ import configs
 from configs import default
 from vae_jcc import optim
 from vae_jcc.added_keys import ADDED_KEYS, complete
-from vae_jcc.artifact import ZOO
+from vae_jcc.model_folder import ZOO
 from vae_jcc.models.joint import build_model
 
 FOLDER = Path(configs.__file__).parent

@@ -11,9 +11,10 @@ import pytest
 
 from vae_jcc import BitstreamError, EdgeEncoder, Receiver
 from vae_jcc import inference as inference_module
-from vae_jcc.artifact import Artifact, ArtifactError
+from vae_jcc.artifact import Artifact
 from vae_jcc.coding import pack_file, peek, unpack_file
 from vae_jcc.inference import BATCH_SIZES, in_batches, make_classify_fn
+from vae_jcc.model_folder import ArtifactError
 from vae_jcc.models.joint import build_classifier, build_model
 
 Make = Callable[..., None]

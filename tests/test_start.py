@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from vae_jcc import optim
-from vae_jcc.artifact import Artifact, ArtifactError
+from vae_jcc.artifact import Artifact
 from vae_jcc.checkpoint import load_start, save_variables
+from vae_jcc.model_folder import ArtifactError
 from vae_jcc.models.joint import build_model
 from vae_jcc.state import create_state
 

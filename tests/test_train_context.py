@@ -8,11 +8,12 @@ import pytest
 
 from configs import quickstart
 from vae_jcc import EdgeEncoder, Receiver
-from vae_jcc.artifact import Artifact, ArtifactError
+from vae_jcc.artifact import Artifact
 from vae_jcc.artifact_writing import add_context
 from vae_jcc.coding import BitstreamError
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.model_folder import ArtifactError
 from vae_jcc.models.joint import build_model
 from vae_jcc.publish import export_artifact
 from vae_jcc.train_context import train_context

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from vae_jcc import EdgeEncoder, Receiver
-from vae_jcc.artifact import Artifact, zoo_names
+from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.model_folder import zoo_names
 
 MOST_BYTES, MOST_ENCODER_PARAMETERS = 8_000_000, 99_000
 

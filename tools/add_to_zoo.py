@@ -10,10 +10,11 @@ accuracy before.
 import argparse
 from pathlib import Path
 
-from vae_jcc.artifact import ZOO, Artifact
+from vae_jcc.artifact import Artifact
 from vae_jcc.artifact_writing import add_context, add_evaluation, save_artifact
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.model_folder import ZOO
 
 MOST_BYTES = 8_000_000
 

@@ -34,6 +34,7 @@ from vae_jcc.coding import (
     ParallelContext,
     SerialContext,
 )
+from vae_jcc.model_folder import MODEL_FILE, ArtifactError, resolve
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -47,16 +48,9 @@ CONTEXTS: dict[str, type[SerialContext] | type[ParallelContext] | type[Hyperprio
     "parallel": ParallelContext,
     "hyperprior": HyperpriorContext,
 }
-ZOO = Path(__file__).parent / "zoo"
-
-MODEL_FILE = "model.json"  # by which a folder is known to be a model
 CONFIG_FILE, TABLES_FILE, WEIGHTS_FILE = "config.json", "tables.vjct", "weights.safetensors"
 # Rounding these would change the symbols, and with them what the bytes mean.
 EXACT_PARTS = ("encoder", "centres", "prior")
-
-
-class ArtifactError(ValueError):
-    """A model that cannot be found or used; the message names the cause and the cure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,30 +215,6 @@ class Artifact:
                 "copy the model's folder again."
             )
         return tensors
-
-
-def zoo_names() -> list[str]:
-    """Returns the names of the models that ship with the package."""
-    return sorted(path.parent.name for path in ZOO.glob(f"*/{MODEL_FILE}"))
-
-
-def resolve(name: str | Path) -> Path:
-    """Returns the folder of a zoo name or a path.
-
-    Raises:
-        ArtifactError: it is neither; the message lists what the zoo has.
-    """
-    if str(name) in zoo_names():
-        return ZOO / str(name)
-    folder = Path(name)
-    if (folder / MODEL_FILE).is_file():
-        return folder
-    if (folder / "artifact" / MODEL_FILE).is_file():
-        raise ArtifactError(f"{folder} is a run's workdir: its model is {folder / 'artifact'}.")
-    if folder.is_dir():
-        raise ArtifactError(f"{folder} is no model: it has no {MODEL_FILE}. Training writes one to WORKDIR/artifact.")
-    known = ", ".join(zoo_names()) or "no models"
-    raise ArtifactError(f"No model {str(name)!r}: there is no such folder, and the package ships {known}.")
 
 
 def fingerprint_of(artifact: Artifact) -> bytes:

@@ -10,7 +10,8 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from vae_jcc.added_keys import complete
-from vae_jcc.artifact import MODEL_FILE, Artifact, zoo_names
+from vae_jcc.artifact import Artifact
+from vae_jcc.model_folder import MODEL_FILE, zoo_names
 from vae_jcc.state import TrainState
 
 # What a resumed run must share with the one that it continues, or its result would be neither's.

@@ -30,7 +30,7 @@ def mean_over_microbatches(function: Callable[[Batch], Any], batch: Batch, count
     if count < 1 or size % count:
         raise ValueError(
             f"config.train.accumulate={count} does not cut {size} images into equal parts: choose a divisor of "
-            "config.train.batch_size (of each device's share under pmap)."
+            "config.train.batch_size, or of a device's share of it."
         )
     cut = {key: value.reshape(size // count, count, *value.shape[1:]) for key, value in batch.items()}
 

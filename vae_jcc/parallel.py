@@ -58,6 +58,13 @@ class Devices:
         everywhere, split = self._shardings()
         return jax.jit(step, in_shardings=(everywhere, split), out_shardings=(everywhere, everywhere), donate_argnums=0)
 
+    def compile_ahead(self, step: Callable[..., Any], state: Any, batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
+        """Returns the step compiled for these arguments, for its costs and names, and the state where it wants it."""
+        compilable: Any = self.compile_train(step)
+        compiled = compilable.lower(state, self.put_batch(batch)).compile()
+        # A step that was compiled ahead does not spread its arguments itself.
+        return compiled, jax.device_put(state, compiled.input_shardings[0][0])
+
     def compile_eval(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns the compiled `step(variables, batch) -> sums`."""
         if self.mode == "pmap":

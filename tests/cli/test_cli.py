@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 import vae_jcc
-from vae_jcc import EdgeEncoder, Receiver
-from vae_jcc import artifact as artifact_module
+from vae_jcc import EdgeEncoder, Receiver, model_folder
 from vae_jcc.artifact_writing import add_evaluation
 from vae_jcc.cli import main
 
@@ -323,11 +322,11 @@ def test_evaluate_prints_and_writes_the_figures(
 def test_models_lists_the_zoo(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(artifact_module, "ZOO", tmp_path / "empty")
+    monkeypatch.setattr(model_folder, "ZOO", tmp_path / "empty")
     assert main(["models"]) == 0
     assert "No model ships" in capsys.readouterr().out
     add_evaluation(tiny_copy, {"top1": 0.875, "bpp_file": 0.25})
-    monkeypatch.setattr(artifact_module, "ZOO", tiny_copy.parent)
+    monkeypatch.setattr(model_folder, "ZOO", tiny_copy.parent)
     assert main(["models"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in (tiny_copy.name, "87.50%", "0.250", "made up"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_jcc.artifact import Artifact, ArtifactError
+from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.quality import Tally, why_no_ms_ssim
 from vae_jcc.coding import pack_stream, unpack_stream
@@ -20,6 +20,7 @@ from vae_jcc.data.sources import Source
 from vae_jcc.edge import EdgeEncoder
 from vae_jcc.evaluate import check_fits
 from vae_jcc.losses import bits_per_pixel
+from vae_jcc.model_folder import ArtifactError
 from vae_jcc.receiver import Receiver
 
 # Pillow's documentation advises against more: the files grow and the pictures do not.

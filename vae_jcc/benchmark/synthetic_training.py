@@ -98,8 +98,6 @@ def prepare_training(config: ConfigDict, shape: tuple[int, int, int], num_classe
         teacher=load_teacher(config.loss.teacher, num_classes) if config.loss.teacher else None,
     )
     batch = random_batch(config.train.batch_size, shape, num_classes)
-    jitted: Any = devices.compile_train(step)
-    compiled = jitted.lower(state, devices.put_batch(batch)).compile()
-    state = jax.device_put(state, compiled.input_shardings[0][0])  # compiled ahead, pmap does not spread it itself
+    compiled, state = devices.compile_ahead(step, state, batch)
     flops = step_flops(config, seen, num_classes)
     return SyntheticTraining(devices, compiled, state, batch, count_parameters(state.params), flops)

@@ -6,9 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from vae_jcc.artifact import Artifact, zoo_names
+from vae_jcc.artifact import Artifact
 from vae_jcc.cli.evaluation_data import open_evaluation_data
 from vae_jcc.cli.files import STANDARD, write_bytes
+from vae_jcc.model_folder import zoo_names
 
 _RATES = {
     "bpp_estimated": "estimated by the prior",

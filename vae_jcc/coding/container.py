@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from vae_jcc.coding.coder import CODERS
 from vae_jcc.coding.errors import BitstreamError
+from vae_jcc.coding.fields import FieldReader, side_bytes, varint_bytes
 
 VERSION = 1
 MAX_PIXELS = 2**28  # 16,384 x 16,384
@@ -21,7 +22,6 @@ _MAGIC = 0xCA
 _STREAM, _SIZES_DIFFER = 0x10, 0x08  # bits of the flags byte: version << 5 | stream | sizes differ | coder id
 _VERSION_SHIFT, _CODER_MASK = 5, 0x07
 _FINGERPRINT_BYTES, _SHORT_BYTES, _CRC_BYTES = 32, 2, 4
-_MAX_INTEGER = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def pack_file(payload: bytes, fingerprint: bytes, height: int, width: int, coder
     Raises:
         ValueError: an argument is out of range.
     """
-    head = _start(0, fingerprint, coder_id) + _side(height) + _side(width)
+    head = _start(0, fingerprint, coder_id) + side_bytes(height) + side_bytes(width)
     return _seal(head + bytes(payload), fingerprint)
 
 
@@ -103,14 +103,14 @@ def pack_stream(
         raise ValueError(f"A stream needs images and a size for each; got {len(payloads)} and {len(sizes)} sizes.")
     uniform = all(tuple(size) == tuple(sizes[0]) for size in sizes)
     shortest = min(map(len, payloads))
-    parts = [_start(_STREAM | (0 if uniform else _SIZES_DIFFER), fingerprint, coder_id), _varint(len(payloads))]
+    parts = [_start(_STREAM | (0 if uniform else _SIZES_DIFFER), fingerprint, coder_id), varint_bytes(len(payloads))]
     if uniform:
-        parts += map(_side, sizes[0])
-    parts.append(_varint(shortest))
+        parts += map(side_bytes, sizes[0])
+    parts.append(varint_bytes(shortest))
     for payload, (height, width) in zip(payloads, sizes, strict=True):
         if not uniform:
-            parts += (_side(height), _side(width))
-        parts.append(_varint(len(payload) - shortest))
+            parts += (side_bytes(height), side_bytes(width))
+        parts.append(varint_bytes(len(payload) - shortest))
     return _seal(b"".join([*parts, *payloads]), fingerprint)
 
 
@@ -161,57 +161,17 @@ def peek(data: bytes) -> Header:
     Raises:
         BitstreamError: the data is not vae_jcc's, newer, or truncated within the header.
     """
-    return _read_header(_Reader(data, len(data)))
+    return _read_header(FieldReader(data, len(data)))
 
 
-@dataclass
-class _Reader:
-    """A place in the data, before its end."""
-
-    data: bytes
-    end: int
-    at: int = 0
-
-    @property
-    def left(self) -> int:
-        return self.end - self.at
-
-    def byte(self) -> int:
-        if self.at >= self.end:
-            raise BitstreamError(f"The data is truncated: it ends within the header, after {len(self.data)} bytes.")
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def varint(self) -> int:
-        """Reads an unsigned LEB128 integer below 2**32, in its shortest form only."""
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 28:
-                raise BitstreamError("The header is altered: it holds an integer beyond 32 bits.")
-        if value > _MAX_INTEGER or (shift and not byte):
-            raise BitstreamError("The header is altered: it holds an integer that no encoder writes.")
-        return value
-
-    def side(self) -> int:
-        side = self.varint()
-        if not side:
-            raise BitstreamError("The header is altered: it names an image without pixels.")
-        return side
-
-
-def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[Header, _Reader]:
+def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[Header, FieldReader]:
     """Reads and checks a header; the reader stands behind it and ends before the checksum."""
     _check_fingerprint(fingerprint)
     # Magic and version come first, so that a foreign or newer file is called so, however short.
-    _read_flags(_Reader(data, len(data)))
+    _read_flags(FieldReader(data, len(data)))
     if len(data) < 2 + _SHORT_BYTES + _CRC_BYTES:
         raise BitstreamError(f"The data is truncated: {len(data)} bytes hold no header and checksum.")
-    reader = _Reader(data, len(data) - _CRC_BYTES)
+    reader = FieldReader(data, len(data) - _CRC_BYTES)
     header = _read_header(reader)
     if header.kind != kind:
         hint = "read it with unpack_stream" if header.kind == "stream" else "read it with unpack_file"
@@ -231,7 +191,7 @@ def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[
     return header, reader
 
 
-def _read_flags(reader: _Reader) -> int:
+def _read_flags(reader: FieldReader) -> int:
     if not reader.data:
         raise BitstreamError("Not a vae_jcc file: it is empty.")
     if reader.byte() != _MAGIC:
@@ -245,7 +205,7 @@ def _read_flags(reader: _Reader) -> int:
     return flags
 
 
-def _read_header(reader: _Reader) -> Header:
+def _read_header(reader: FieldReader) -> Header:
     flags = _read_flags(reader)
     stream, differ = bool(flags & _STREAM), bool(flags & _SIZES_DIFFER)
     if differ and not stream:
@@ -298,22 +258,3 @@ def _check_pixels(height: int, width: int, max_pixels: int) -> None:
             f"The image is over max_pixels: {height} x {width} is more than {max_pixels} pixels; raise the limit to "
             "read it if you trust its source."
         )
-
-
-def _side(value: int) -> bytes:
-    if not 1 <= value <= _MAX_INTEGER:
-        raise ValueError(f"An image's side is 1..{_MAX_INTEGER} pixels, not {value}.")
-    return _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    """Returns the unsigned LEB128 form of an integer of 0..2**32-1."""
-    value = int(value)
-    if not 0 <= value <= _MAX_INTEGER:
-        raise ValueError(f"{value} does not fit into the format's 32-bit integers.")
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -18,67 +18,19 @@ the exception: their boxes differ in size, so the host cuts them, while it decod
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from vae_jcc.data.array_source import ArraySource, common_size, fit, load_into_memory
+from vae_jcc.data.array_source import ArraySource, common_size, load_into_memory
+from vae_jcc.data.batch_loader import Batch, BatchLoader
 from vae_jcc.data.crop import RandomResizedCrop
 from vae_jcc.data.errors import DataError
 from vae_jcc.data.order import EvalOrder, Shard, TrainOrder
-from vae_jcc.data.sources import Source, read_examples
+from vae_jcc.data.sources import Source
 from vae_jcc.data.stream import batch_stream, close_stream
 
 Progress = Callable[[int, int], None]
 
 DEFAULT_MEMORY_LIMIT = 4 * 2**30  # bytes
-
-
-# This host's part of a batch: "image" uint8 [b, H, W, C], "label" int32 [b]; in evaluation also "mask" float32 [b],
-# 1 for examples and 0 for padding.
-Batch = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class _BatchLoader:
-    """Makes batch number n; sent to the worker processes, so it holds no open files or locks."""
-
-    source: Source
-    order: TrainOrder | EvalOrder
-    image_size: int  # side of the square to which images are brought; 0: as they are
-    pad_to: int | None  # rows of a padded evaluation batch; None: training
-    margin: int = 0  # evaluation: pixels to cut away on each side
-    crop: RandomResizedCrop | None = None  # training: cut this, to image_size
-
-    def __call__(self, number: int) -> Batch:
-        batch = self._load(number)
-        if self.pad_to is None:
-            return batch
-        if self.margin:
-            inside = slice(self.margin, -self.margin)
-            batch["image"] = batch["image"][:, inside, inside]
-        return _padded(batch, self.pad_to)
-
-    @property
-    def only_copies(self) -> bool:
-        """Whether making a batch is no more than gathering rows of arrays."""
-        return isinstance(self.source, ArraySource) and not self.image_size
-
-    def _load(self, number: int) -> Batch:
-        indices = self.order.indices(number)
-        if isinstance(self.source, ArraySource) and self.only_copies:
-            return {"image": self.source.images[indices], "label": self.source.labels[indices]}
-        crops = None
-        if self.crop is not None and isinstance(self.order, TrainOrder):
-            crops = self.crop.draw(self.order.seed, number, self.order.shard)
-        examples = read_examples(self.source, indices.tolist(), crops)
-        height, width = common_size(self.source.info, self.image_size)
-        images = np.empty((len(examples), height, width, self.source.info.channels), np.uint8)
-        for row, example in enumerate(examples):
-            images[row] = fit(example["image"], self.image_size)
-        labels = np.array([example["label"] for example in examples], np.int32)
-        return {"image": images, "label": labels}
 
 
 class TrainIterator(Iterator[Batch]):
@@ -89,7 +41,7 @@ class TrainIterator(Iterator[Batch]):
     Close the iterator when done: worker processes hold shared memory until then.
     """
 
-    def __init__(self, loader: _BatchLoader, order: TrainOrder, workers: int) -> None:
+    def __init__(self, loader: BatchLoader, order: TrainOrder, workers: int) -> None:
         self._loader = loader
         self._order = order
         self._workers = workers
@@ -163,7 +115,7 @@ class TrainIterator(Iterator[Batch]):
 class EvalBatches(Iterable[Batch]):
     """One pass over all examples each time it is iterated over; len() is the number of batches."""
 
-    def __init__(self, loader: _BatchLoader, order: EvalOrder, workers: int) -> None:
+    def __init__(self, loader: BatchLoader, order: EvalOrder, workers: int) -> None:
         self._loader = loader
         self._order = order
         self._workers = workers
@@ -231,14 +183,14 @@ def train_iterator(
     order = TrainOrder(len(source), seed, Shard(batch_size, shard_index, shard_count))
     if not crop_scale:
         ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
-        return TrainIterator(_BatchLoader(ready, order, side, None), order, _processes(ready, workers))
+        return TrainIterator(BatchLoader(ready, order, side, None), order, _processes(ready, workers))
     if margin:
         raise DataError(
             "config.dataset.margin leaves room for crops on the device, crop_scale crops on the host: set one."
         )
     crop = RandomResizedCrop(image_size, crop_scale, crop_ratio)
     ready = source if source.info.image_size is None else _prepare(source, 0, memory_limit, on_progress)[0]
-    loader = _BatchLoader(ready, order, image_size, None, crop=crop)
+    loader = BatchLoader(ready, order, image_size, None, crop=crop)
     return TrainIterator(loader, order, _processes(ready, workers))
 
 
@@ -281,7 +233,7 @@ def eval_batches(
     shard = Shard(batch_size, shard_index, shard_count)
     order = EvalOrder(len(source), shard)
     ready, side = _prepare(source, image_size + 2 * margin, memory_limit, on_progress)
-    return EvalBatches(_BatchLoader(ready, order, side, shard.rows, margin), order, _processes(ready, workers))
+    return EvalBatches(BatchLoader(ready, order, side, shard.rows, margin), order, _processes(ready, workers))
 
 
 def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress | None) -> tuple[Source, int]:
@@ -299,13 +251,3 @@ def _prepare(source: Source, side: int, memory_limit: int, on_progress: Progress
 def _processes(source: Source, workers: int) -> int:
     """Arrays are not sent to processes: threads share them, and Pillow scales without Python's lock."""
     return 0 if isinstance(source, ArraySource) else workers
-
-
-def _padded(batch: Batch, rows: int) -> Batch:
-    """Fills a batch up to `rows` and marks what is real."""
-    count = len(batch["label"])
-    image, label = batch["image"], batch["label"]
-    if count < rows:
-        image = np.concatenate([image, np.zeros((rows - count, *image.shape[1:]), np.uint8)])
-        label = np.concatenate([label, np.zeros(rows - count, np.int32)])
-    return {"image": image, "label": label, "mask": (np.arange(rows) < count).astype(np.float32)}
