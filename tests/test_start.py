@@ -47,9 +47,27 @@ def test_another_network_is_refused_and_named(tiny_folder, config):
     config.model.encoder.stem_features = 5
     with pytest.raises(ValueError, match=r"init_from holds .*\['encoder'\].* of shape"):
         start_from(config, load_start(str(tiny_folder)))
-    config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 2, 2),)
-    with pytest.raises(ValueError, match=r"stage0_block1.* of shape None"):
+    config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 1, 2), (6, 1, 2))
+    with pytest.raises(ValueError, match=r"stage1_block0.* of shape None"):
         start_from(config, load_start(str(tiny_folder)))
+
+
+def test_further_residual_blocks_start_as_the_identity(tiny_folder, config):
+    images = jax.random.uniform(jax.random.key(1), (4, 16, 16, 3))
+
+    def logits():
+        model = build_model(config, 3, 3)
+        state = start_from(config, load_start(str(tiny_folder)))
+        return state, model.apply(state.eval_variables, images).logits
+
+    _, before = logits()
+    for part in (config.model.encoder, config.model.classifier):
+        features, blocks, stride = part.stages[-1]
+        part.stages = (*part.stages[:-1], (features, blocks + 1, stride))
+    state, after = logits()
+    np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
+    block = state.params["encoder"]["stages"][f"stage{len(config.model.encoder.stages) - 1}_block{blocks}"]
+    assert not np.any(block["conv2"]["kernel"]) and np.any(block["conv1"]["kernel"])
 
 
 def test_what_is_no_model_is_named(tmp_path, tiny_copy):

@@ -7,6 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
 from vae_jcc.models.joint import JointModel
 
@@ -43,7 +44,8 @@ def create_state(
         seed: of the initial parameters.
         image_shape: (H, W, C) of training images.
         start: variables {"params", "batch_stats"} of a trained model to start from, or None. Parts that it lacks (a
-            decoder, say) start fresh; parts that this model lacks are left out.
+            decoder, say) start fresh; parts that this model lacks are left out. Further residual blocks of a stage
+            start as the identity, so a deeper network goes on from where a trained one is.
 
     Raises:
         ValueError: `start` does not fit the model.
@@ -67,25 +69,36 @@ def create_state(
 
 
 def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any]) -> dict[str, Any]:
-    """Returns `start` with the parts that only the model has taken from `init()`, which runs only if there are any."""
-    wanted = jax.eval_shape(init)
-    lacking = wanted["params"].keys() - start["params"].keys()
-    fresh = init() if lacking else wanted
-    merged = {
-        kind: {part: tree if part in lacking else start[kind].get(part, {}) for part, tree in parts.items()}
-        for kind, parts in fresh.items()
-    }
-    want, got = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (wanted, merged)
-    )
-    for name in sorted(want.keys() | got.keys()):
-        if want.get(name) != got.get(name):
+    """Returns `start`, with what only the model has taken from `init()`, which runs only if there is any such thing."""
+    wanted = traverse_util.flatten_dict(jax.eval_shape(init))
+    trained = {part for _, part, *_ in wanted} & start["params"].keys()
+    given = {path: leaf for path, leaf in traverse_util.flatten_dict(start).items() if path[1] in trained}
+    owners = {_owner(path) for path in given}
+    projecting = {_owner(path) for path in wanted if "shortcut" in path}
+
+    def lacks(path: tuple[str, ...]) -> bool:
+        return path[1] not in trained or _owner(path) not in owners | projecting
+
+    lacking = {path for path in wanted if lacks(path)}
+    fresh = traverse_util.flatten_dict(init()) if lacking else {}
+    merged = given | {path: fresh[path] for path in lacking}
+    for path in sorted(wanted.keys() | merged.keys()):
+        want, got = (getattr(tree.get(path), "shape", None) for tree in (wanted, merged))
+        if want != got:
+            name = "".join(f"[{key!r}]" for key in path)
             raise ValueError(
-                f"init_from holds {name} of shape {got.get(name)}, this model wants {want.get(name)}: use the config "
-                "that the start was trained with."
+                f"init_from holds {name} of shape {got}, this model wants {want}: use the config that the start was "
+                "trained with."
             )
-    return merged
+    # A residual block whose last kernel is zero adds nothing yet, so the trained network goes on from where it is.
+    silent = {path for path in lacking if path[1] in trained and path[-2:] == ("conv2", "kernel")}
+    return traverse_util.unflatten_dict({p: jnp.zeros_like(x) if p in silent else x for p, x in merged.items()})
+
+
+def _owner(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Names the residual block that a variable belongs to, or else its part; (kind, part, ...) is its path."""
+    depth = next((i for i, key in enumerate(path) if "_block" in key), 1)
+    return path[1 : depth + 1]
 
 
 def update_average(average: Any, new: Any, decay: float, step: jax.Array) -> Any:
