@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     c.loss.hinge_target = 0.0  # bpp below which the hinge asks for nothing
     c.loss.label_smoothing = 0.1
     c.loss.mse_weight = 0.0  # joint decoder: weight of the mean squared error on [0, 1] pixels
-    c.loss.teacher = ""  # artifact folder of a teacher; "" = no distillation
+    c.loss.teacher = ""  # artifact folders or zoo names of teachers, separated by commas; "" = no distillation
     c.loss.distill_weight = 0.0  # share of the cross-entropy taken from the teacher's soft labels, 0..1
     c.loss.distill_temperature = 2.0
 

@@ -1,24 +1,40 @@
-"""A trained artifact as the teacher of another model (distillation; Hinton et al. 2015)."""
+"""Trained artifacts as the teachers of another model (distillation; Hinton et al. 2015)."""
 
 from collections.abc import Callable
 from typing import cast
 
 import jax
+import jax.numpy as jnp
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.models.joint import build_classifier, build_encoder
 
 
-def load_teacher(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
+def load_teacher(paths: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
     """Returns a function from images float32 [B, H, W, C] in [0, 1] to logits float32 [B, K].
 
+    Several teachers speak as one: the logits are those of the mean of their probabilities.
+
     Args:
-        path: an artifact's folder or a name in the zoo.
+        paths: artifacts' folders or names in the zoo, separated by commas.
         num_classes: of the student.
 
     Raises:
-        ValueError: the teacher names other classes.
+        FileNotFoundError: there is no such artifact.
+        ValueError: a teacher names other classes.
     """
+    teachers = [_load_one(path.strip(), num_classes) for path in paths.split(",")]
+    if len(teachers) == 1:
+        return teachers[0]
+
+    def logits(images: jax.Array) -> jax.Array:
+        each = jnp.stack([jax.nn.log_softmax(teacher(images)) for teacher in teachers])
+        return jax.nn.logsumexp(each, axis=0) - jnp.log(len(teachers))
+
+    return logits
+
+
+def _load_one(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
     artifact = Artifact.load(path)
     if len(artifact.class_names) != num_classes:
         raise ValueError(
