@@ -126,7 +126,7 @@ def get_config() -> ConfigDict:
     c.train.max_steps = 0  # stop after so many steps whatever the epochs; 0 = no limit
 
     c.eval = ConfigDict()
-    c.eval.batch_size = 500
+    c.eval.batch_size = 512  # images at a time, over all devices; the last, partial batch counts too
     c.eval.every_epochs = 1.0  # validation with real rounding
     c.eval.jpeg_baseline = False  # train the same classifier on JPEG-decoded images at the nearest rate, for the table
 

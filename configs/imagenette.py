@@ -25,5 +25,5 @@ def get_config() -> ConfigDict:
     c.dataset.workers = 0
     c.model.classifier.stages = ((128, 2, 1), (256, 2, 2))
     c.train.batch_size = 64
-    c.eval.batch_size = 100
+    c.eval.batch_size = 128
     return c

@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE")
     if not flags.FLAGS["verbosity"].present:  # libraries tell each checkpoint in twenty lines; --verbosity=0 shows them
         logging.set_verbosity(logging.WARNING)
+    config = _CONFIG.value
+    workdir = _workdir(_WORKDIR.value or f"runs/{config.name}")
     keep_freed_memory()
     # Imported here so that --help and a mistyped flag answer at once.
     from vae_jcc import cluster
@@ -39,8 +41,6 @@ def main(argv: Sequence[str]) -> None:
     from vae_jcc.interrupt import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted, preempted_from_now_on
     from vae_jcc.train import train_and_evaluate
 
-    config = _CONFIG.value
-    workdir = Path(_WORKDIR.value or f"runs/{config.name}")
     preempted_from_now_on()
     try:
         cluster.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
@@ -54,6 +54,16 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(EXIT_INTERRUPTED)
     except Preempted:
         sys.exit(EXIT_PREEMPTED)
+
+
+def _workdir(name: str) -> Path:
+    """Returns the folder; "gs://..." and the like, which a path would quietly make a local folder of, are refused."""
+    if "://" in name:
+        sys.exit(
+            f"ValueError: --workdir={name} is an address, not a folder: mount the bucket (gcsfuse, s3fs) or a shared "
+            "disk, and name the folder there."
+        )
+    return Path(name)
 
 
 def run() -> None:
