@@ -11,45 +11,19 @@ the workdir are not repeated, so the command resumes, and several can share the 
 import argparse
 import importlib
 import json
-import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from ml_collections import ConfigDict
+from trials import mean_and_spread, point, run, system
 
-from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark.plots import plot_rate_accuracy
-from vae_jcc.data.sources import open_source
-from vae_jcc.evaluate import evaluate_artifact, input_shape
 from vae_jcc.memory import keep_freed_memory
-from vae_jcc.publish import describe_run, export_artifact
-from vae_jcc.train import fit
 
-RATES = ("top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file")
 NAMES = {
     "noise": "additive noise on both paths",
     "mixed": "noise for the rate, straight-through rounding for the classifier",
     "noise_then_hard": "noise, then rounding behind a frozen encoder",
 }
-
-
-def run(config: ConfigDict, workdir: Path) -> dict[str, float]:
-    """Trains once and returns the evaluation of the validation split; a finished run is read back."""
-    done = workdir / "validation.json"
-    if not done.exists():
-        train, validation = (
-            open_source(config.dataset.name, split, data_dir=config.dataset.data_dir or None)
-            for split in (config.dataset.train_split, config.dataset.validation_split)
-        )
-        variables = fit(config, workdir, train, validation)
-        export_artifact(workdir / "artifact", config, variables, validation, input_shape(config, validation)[:2])
-        result = evaluate_artifact(Artifact.load(workdir / "artifact"), validation, batch_size=config.eval.batch_size)
-        done.write_text(json.dumps(result) + "\n")
-    result = json.loads(done.read_text())
-    assert isinstance(result, dict)
-    return result
 
 
 def main() -> None:
@@ -77,14 +51,10 @@ def main() -> None:
                 config.quantizer.kind, config.loss.lam, config.seed = kind, lam, seed
                 runs.append(run(config, Path(arguments.workdir) / f"{kind}_lam{lam}_seed{seed}"))
                 print(f"{kind} lam={lam} seed={seed}: {runs[-1]['top1']:.2%} at {runs[-1]['bpp_file']:.4f} bpp")
-            points.append({"label": f"lam={lam}", "seeds": arguments.seeds} | {k: [r[k] for r in runs] for k in RATES})
-            spread = [np.std([r[k] for r in runs], ddof=1) if len(runs) > 1 else 0.0 for k in ("top1", "bpp_file")]
-            means = [np.mean([r[k] for r in runs]) for k in ("top1", "bpp_file")]
-            print(f"{kind} lam={lam}: {means[0]:.2%} +- {spread[0]:.2%} at {means[1]:.4f} +- {spread[1]:.4f} bpp")
-        system: dict[str, Any] = {"system": f"{kind}: {NAMES[kind]}", "dataset": config.dataset.name}
-        system |= {"data_note": config.dataset.note, "split": config.dataset.validation_split}
-        system |= {"n_images": int(runs[-1]["n_images"]), "points": points}
-        results.append(system | describe_run(shlex.join(["python", *sys.argv])))
+            points.append(point(lam, arguments.seeds, runs))
+            top1, rate = (mean_and_spread([r[key] for r in runs]) for key in ("top1", "bpp_file"))
+            print(f"{kind} lam={lam}: {top1[0]:.2%} +- {top1[1]:.2%} at {rate[0]:.4f} +- {rate[1]:.4f} bpp")
+        results.append(system(f"{kind}: {NAMES[kind]}", config, points, runs[-1]["n_images"]))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
         title = f"{config.dataset.name}, {config.dataset.validation_split}, real rounding"
