@@ -20,7 +20,7 @@ def make_commands(workdir: Path, lams: Sequence[float], arguments: Sequence[str]
 
     The JPEG classifier is left out: one is enough for a curve, and `vae-jcc bench rate-accuracy` trains those.
     """
-    common = [sys.executable, "-m", "vae_jcc.main", "--config.eval.jpeg_baseline=False", *arguments]
+    common = [sys.executable, "-m", "vae_jcc.main", *arguments, "--config.eval.jpeg_baseline=False"]
     return [[*common, f"--workdir={workdir / f'lam_{lam:g}'}", f"--config.loss.lam={lam:g}"] for lam in lams]
 
 

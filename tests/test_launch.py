@@ -175,6 +175,13 @@ def test_sweep_dry_runs_agree(tmp_path):
     assert f"--in-job --workdir={tmp_path} --lam=0.1 --lam=1 -- --config=c.py" in out
 
 
+def test_the_sweep_starts_runs_whose_flags_are_understood(tmp_path):
+    """--mode=eval of a run that is not there: it gets as far as looking for it."""
+    arguments = [f"--workdir={tmp_path}", "--lam=1", "--", "--config=configs/quickstart.py", "--mode=eval"]
+    code, _, error = call(sys.executable, "-m", "launch.sweep", *arguments)
+    assert code == 1 and f"No artifact in {tmp_path}/lam_1" in error
+
+
 def test_one_process_killed_ends_the_others(capfd, monkeypatch):
     """In bounded time, and it says which."""
     monkeypatch.setattr("launch.local.FAIL_SECONDS", 0.0)
