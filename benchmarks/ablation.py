@@ -64,7 +64,6 @@ def train_teacher(config: ConfigDict, workdir: Path) -> Path:
         "model.encoder.stem_features": 32,
         "model.encoder.stages": ((64, 2, 2),),
         "model.classifier.stages": ((96, 2, 1), (192, 1, 2)),
-        "train.epochs": 2.0,
     }
     print(f"teacher: {run(change(config, changes), workdir / 'teacher')['top1']:.2%}", flush=True)
     return workdir / "teacher" / "artifact"
