@@ -24,6 +24,12 @@ def test_seeds_of_a_label_become_one_point_and_labels_one_curve():
     assert [r["command"] for r in high["runs"]] == ["seed 1", "seed 2"]
 
 
+def test_what_was_gathered_before_can_grow():
+    together = collect.merge([run(), run(seed=1), run(lam=1.0, bpp=0.1)])
+    step_by_step = collect.merge([*collect.merge([run(), run(lam=1.0, bpp=0.1)]), run(seed=1)])
+    assert step_by_step == together
+
+
 def test_a_seed_counted_twice_is_refused():
     with pytest.raises(ValueError, match="twice"):
         collect.merge([run(), run()])

@@ -3,7 +3,10 @@
 python -m vae_jcc.benchmark.collect runs/residual_*/result.json runs/patchify_*/result.json \\
     --published results/published/chamain2022_cifar10.json --out results/cifar10
 
-Runs of one system at one label (such as "lam=0.5") become one point with a value a seed.
+Runs of one system at one label (such as "lam=0.5") become one point with a value a seed. A result.json that was
+gathered before may be among them, so a curve can grow:
+
+python -m vae_jcc.benchmark.collect results/cifar10/result.json runs/new/result.json --out results/cifar10
 """
 
 import argparse
@@ -19,7 +22,7 @@ _OF_RUN = ("command", "commit", "date", "device", "versions")
 
 
 def merge(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns one system for each name among `runs` (results schema, one point each), points by falling rate.
+    """Returns one system for each name among `runs` (results schema), points by falling rate.
 
     Raises:
         ValueError: two runs of one name differ in data or network, or a seed is there twice.
@@ -39,17 +42,18 @@ def merge(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _add(system: dict[str, Any], new: dict[str, Any], made: dict[str, Any]) -> None:
-    """Adds a point of one run to the system's point of the same label: a value a seed, and how each was made."""
-    values = {key: list(value) for key, value in new.items() if key != "label"}
+    """Adds a point to the system's point of the same label: a value a seed, and how each was made."""
+    values = {key: list(value) for key, value in new.items() if key not in ("label", "runs")}
+    runs = new.get("runs", [made])  # a collected point brings its own
     point = next((p for p in system["points"] if p["label"] == new["label"]), None)
     if point is None:
-        system["points"].append({"label": new["label"]} | values | {"runs": [made]})
+        system["points"].append({"label": new["label"]} | values | {"runs": list(runs)})
         return
     if set(point["seeds"]) & set(new["seeds"]):
         raise ValueError(f"{system['system']}, {new['label']}: seed {new['seeds']} is there twice.")
     for key, more in values.items():
         point[key] += more
-    point["runs"].append(made)
+    point["runs"] += runs
 
 
 def main() -> None:
