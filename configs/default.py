@@ -17,7 +17,9 @@ def get_config() -> ConfigDict:
     # Of activations: "float32" or "bfloat16". Parameters, batch statistics, rate and what the networks return (latent,
     # logits, pixels) stay float32.
     c.compute_dtype = "float32"
-    c.init_from = ""  # whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh
+    # Whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh. Further residual blocks of a
+    # stage start as the identity.
+    c.init_from = ""
 
     c.dataset = ConfigDict()
     c.dataset.name = "cifar10"  # a TFDS name ("cifar10", "imagenette/160px-v2"), "folder:DIR", ... (docs/data.md)
