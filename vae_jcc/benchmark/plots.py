@@ -1,5 +1,6 @@
 """Rate-accuracy plots from results in the project's JSON schema."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def plot_rate_accuracy(
             capsize=3,
             label=result["system"],
         )
-    axes.set(xlabel=rate_label, ylabel="top-1 accuracy (%)", title=title)
+    axes.set(xlabel=rate_label, ylabel="top-1 accuracy (%)", title=textwrap.fill(title, 56))
     axes.set_xlim(0, 1.04 * max(np.mean(p[r.get("rate", rate)]) for r in results for p in r["points"]))
     axes.grid(alpha=0.3)
     if legend_beside:
