@@ -147,6 +147,17 @@ def test_a_finished_run_makes_no_point_again_and_a_changed_one_only_what_changed
     assert {name: new[name] for name in before} == before
 
 
+def test_fine_tuning_can_be_kept_to_low_rates(model, first, tmp_path, monkeypatch, capsys):
+    clean = json.loads((first / "points" / "jpeg_5_clean_seed0.json").read_text())["result"]["points"][0]
+    monkeypatch.setattr(rate_accuracy, "train_reference", draw_variables)
+    monkeypatch.setattr(rate_accuracy, "make_evaluator", look_at_images)
+    rate = str(clean["bpp_payload"][0])
+    assert bench(model, tmp_path, "--finetune-up-to", rate, epochs=("1", "1")) == 0
+    tuned = [path.name for path in (tmp_path / "points").glob("*fine-tuned*")]
+    assert tuned == ["jpeg_5_fine-tuned_seed0.json"]
+    assert capsys.readouterr().err.count("Training jpeg") == 1
+
+
 def test_a_point_whose_settings_changed_is_made_again(model, first, capsys, monkeypatch):
     monkeypatch.setattr(rate_accuracy, "make_evaluator", look_at_images)
     path = first / "points" / "jpeg_5_clean_seed0.json"
@@ -191,6 +202,10 @@ def test_bd_accuracy_is_over_the_tuned_jpeg_and_the_best_classical_curve():
     assert report.add_bd_accuracy(systems) == "AVIF tuned"
     assert [s["bd_accuracy"]["over_jpeg"] for s in systems] == pytest.approx([9, -1, 0, 5], abs=1e-9)
     assert [s["bd_accuracy"]["over_best_classical"] for s in systems] == pytest.approx([4, -6, -5, 0], abs=1e-9)
+    # A tuned curve that is too short to compare with leaves the clean one.
+    systems[2]["points"] = systems[2]["points"][:3]
+    report.add_bd_accuracy(systems)
+    assert systems[0]["bd_accuracy"]["over_jpeg"] == pytest.approx(10, abs=1e-9)
     assert report.add_bd_accuracy(systems[:1]) == ""
     assert systems[0]["bd_accuracy"]["over_jpeg"] == "no JPEG curve"
 

@@ -100,6 +100,16 @@ class RateAccuracy:
             for seed in self._plan.seeds:
                 self._codec_point(codec, quality, classifier, seed)
 
+    def qualities_up_to(self, codec: Codec, qualities: Sequence[int], payload: float) -> list[int]:
+        """Returns those qualities at which the codec's measured points need at most `payload` bpp of payload bytes."""
+        measured = {
+            point["label"]: point["bpp_payload"][0]
+            for run in self._runs
+            if run.get("codec") == codec.name
+            for point in run["points"]
+        }
+        return [quality for quality in qualities if measured[f"quality={quality}"] <= payload]
+
     def _codec_point(self, codec: Codec, quality: int, classifier: str, seed: int) -> None:
         training = self._training_settings(seed)
         if classifier == FINE_TUNED:

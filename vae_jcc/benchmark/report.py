@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from vae_jcc.benchmark.bd import TooFewPoints, bd_accuracy
+from vae_jcc.benchmark.bd import MIN_POINTS, TooFewPoints, bd_accuracy
 from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.plots import plot_rate_accuracy
 from vae_jcc.files import write_file
@@ -47,14 +47,16 @@ def write_report(folder: Path, systems: Sequence[System]) -> list[Table]:
 def add_bd_accuracy(systems: Sequence[System]) -> str:
     """Adds "bd_accuracy" to each system: points of top-1 over JPEG and over the best classical codec.
 
-    JPEG is the one with the fine-tuned classifier where there is one. The best classical codec, with its classifier, is
-    the one with the highest BD-accuracy over JPEG. A figure that cannot be had is the reason in words instead.
+    JPEG is the one with the fine-tuned classifier where that has points enough, else with the clean one. The best
+    classical codec, with its classifier, is the one with the highest BD-accuracy over JPEG. A figure that cannot be had
+    is the reason in words instead.
 
     Returns:
         Name of the best classical codec's system; "" where there is none.
     """
     classical = [system for system in systems if "codec" in system]
-    jpegs = sorted((s for s in classical if s["codec"] == "jpeg"), key=lambda s: s["classifier"] == "clean")
+    jpegs = [s for s in classical if s["codec"] == "jpeg"]
+    jpegs.sort(key=lambda s: (len(s["points"]) < MIN_POINTS, s["classifier"] == "clean"))
     for system in systems:
         system["bd_accuracy"] = {"over_jpeg": _delta(system, jpegs[0]) if jpegs else "no JPEG curve"}
     rated = [s for s in classical if isinstance(s["bd_accuracy"]["over_jpeg"], float)]

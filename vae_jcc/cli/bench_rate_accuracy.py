@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def add_arguments(benchmarks: Any) -> None:
     parser.add_argument("--clean-epochs", type=_epochs, default=30.0, metavar="E", help=clean)
     finetune = "of the clean classifier on each codec and quality; default 5; 0: the clean classifier only"
     parser.add_argument("--finetune-epochs", type=_epochs, default=5.0, metavar="E", help=finetune)
+    up_to = "fine-tune where a codec's payload is at most BPP only, which spares the trainings that no curve needs"
+    parser.add_argument("--finetune-up-to", type=_rate, default=float("inf"), metavar="BPP", help=up_to)
     warm = "start the clean classifier from the network's trained weights, at a tenth of its learning rate"
     parser.add_argument("--warm-start", action="store_true", help=warm)
     output = "folder for points, classifiers, result.json, table.md and plots; the same command resumes there"
@@ -91,7 +94,10 @@ def run(options: Namespace) -> int:
     tables = write_report(options.output, [*bench.systems(), *drawn]) if models or drawn else []
     for classifier in (CLEAN, FINE_TUNED) if options.finetune_epochs else (CLEAN,):
         for codec in codecs:
-            bench.measure_codec(codec, qualities[codec.name], classifier)
+            wanted: Sequence[int] = qualities[codec.name]
+            if classifier == FINE_TUNED:
+                wanted = bench.qualities_up_to(codec, wanted, options.finetune_up_to)
+            bench.measure_codec(codec, wanted, classifier)
             # After each, so that a run that is broken off leaves what it has.
             tables = write_report(options.output, [*bench.systems(), *drawn])
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -148,4 +154,11 @@ def _epochs(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{value} is no number of epochs")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{value} is no rate in bits per pixel")
     return value
