@@ -1,9 +1,9 @@
-"""BD-accuracy against curves whose answer is known."""
+"""BD-accuracy and the smallest lead against curves whose answer is known."""
 
 import numpy as np
 import pytest
 
-from vae_jcc.benchmark.bd import TooFewPoints, bd_accuracy
+from vae_jcc.benchmark.bd import TooFewPoints, bd_accuracy, smallest_lead
 
 RATES = (0.2, 0.5, 0.9, 1.4, 2.5, 4.0)
 CURVE = (50.0, 63.0, 71.0, 76.0, 80.0, 81.5)
@@ -45,3 +45,20 @@ def test_too_few_points_and_no_common_rates_are_refused():
 def test_rates_that_make_no_curve_are_refused(bad):
     with pytest.raises(ValueError, match="positive and differ"):
         bd_accuracy((bad, *RATES[1:]), CURVE, RATES, CURVE)
+
+
+def test_the_smallest_lead_is_where_the_curves_come_nearest():
+    """On lines in the log of the rate: at the end of the common range; with a dip between two points, at the dip."""
+    ours, theirs = 2.0 ** np.arange(-3, 3), 2.0 ** np.arange(-1, 4)
+    value = smallest_lead(ours, 60 + 10 * np.log2(ours), theirs, 40 + 8 * np.log2(theirs))
+    assert value == pytest.approx(20 - 2, abs=1e-9)  # at 0.5 bpp
+    dip = [a - (4 if r == 0.9 else 0) for a, r in zip(CURVE, RATES, strict=True)]
+    assert smallest_lead(RATES, [a + 9 for a in dip], RATES, CURVE) == pytest.approx(5, abs=0.05)
+    assert smallest_lead(RATES[:2], [60.0, 70.0], RATES, CURVE) == pytest.approx(7, abs=1e-9)
+
+
+def test_no_lead_without_common_rates():
+    with pytest.raises(TooFewPoints, match="no common rates"):
+        smallest_lead((10.0, 20.0), (80.0, 90.0), RATES, CURVE)
+    with pytest.raises(TooFewPoints, match="1, needs 2"):
+        smallest_lead((1.0,), (80.0,), RATES, CURVE)

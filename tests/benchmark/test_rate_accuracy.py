@@ -202,6 +202,11 @@ def test_bd_accuracy_is_over_the_tuned_jpeg_and_the_best_classical_curve():
     assert report.add_bd_accuracy(systems) == "AVIF tuned"
     assert [s["bd_accuracy"]["over_jpeg"] for s in systems] == pytest.approx([9, -1, 0, 5], abs=1e-9)
     assert [s["bd_accuracy"]["over_best_classical"] for s in systems] == pytest.approx([4, -6, -5, 0], abs=1e-9)
+    report.add_smallest_lead(systems)
+    assert systems[0]["smallest_lead"] == {
+        "over_jpeg": pytest.approx(9, abs=1e-9),
+        "over_any_classical": pytest.approx(4, abs=1e-9),
+    }
     # A tuned curve that is too short to compare with leaves the clean one.
     systems[2]["points"] = systems[2]["points"][:3]
     report.add_bd_accuracy(systems)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from vae_jcc.benchmark.bd import MIN_POINTS, TooFewPoints, bd_accuracy
+from vae_jcc.benchmark.bd import MIN_POINTS, TooFewPoints, bd_accuracy, smallest_lead
 from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.plots import plot_rate_accuracy
 from vae_jcc.files import write_file
@@ -17,7 +17,13 @@ System = dict[str, Any]
 
 RATE_LABEL = "bits per pixel (classical codecs: payload; vae_jcc: file bytes in a stream)"
 _POINT_COLUMNS = ("system", "point", "seeds", "top-1 %", "top-5 %", "bpp payload", "bpp file", "compared at", "images")
-_BD_COLUMNS = ("system", "over JPEG", "over the best classical codec")
+_BD_COLUMNS = (
+    "system",
+    "over JPEG",
+    "over the best classical codec",
+    "smallest lead over JPEG",
+    "over any codec",
+)
 
 
 def write_report(folder: Path, systems: Sequence[System]) -> list[Table]:
@@ -32,6 +38,7 @@ def write_report(folder: Path, systems: Sequence[System]) -> list[Table]:
     """
     systems = [_styled(system) for system in systems]
     best = add_bd_accuracy(systems)
+    add_smallest_lead(systems)
     write_file(folder / "result.json", (json.dumps(systems, indent=1) + "\n").encode())
     title = _title(systems)
     points, deltas = _point_rows(systems), _bd_rows(systems)
@@ -65,6 +72,25 @@ def add_bd_accuracy(systems: Sequence[System]) -> str:
         over = _delta(system, best) if best else "no classical curve"
         system["bd_accuracy"] |= {"over_best_classical": over, "best_classical": best["system"] if best else ""}
     return best["system"] if best else ""
+
+
+def add_smallest_lead(systems: Sequence[System]) -> None:
+    """Adds "smallest_lead" to each model's system: points of top-1 that it is ahead at every common rate.
+
+    "over_jpeg" is the least over JPEG with either classifier, "over_any_classical" over every codec with either, each
+    at the rates that it shares with the model; None where there are none.
+    """
+    for system in (system for system in systems if "codec" not in system):
+        leads: dict[str, list[float]] = {"over_jpeg": [], "over_any_classical": []}
+        for other in (other for other in systems if "codec" in other):
+            try:
+                lead = smallest_lead(*_curve(system), *_curve(other))
+            except TooFewPoints:
+                continue
+            leads["over_any_classical"].append(lead)
+            if other["codec"] == "jpeg":
+                leads["over_jpeg"].append(lead)
+        system["smallest_lead"] = {key: min(values, default=None) for key, values in leads.items()}
 
 
 def _delta(system: System, reference: System) -> float | str:
@@ -121,13 +147,16 @@ def _mean(point: dict[str, Any], key: str, scale: float, digits: int) -> str:
 
 
 def _bd_rows(systems: Sequence[System]) -> list[list[str]]:
-    def text(value: float | str) -> str:
-        return f"{value:+.2f}" if isinstance(value, float) else value
+    def text(value: float | str | None) -> str:
+        return f"{value:+.2f}" if isinstance(value, float) else value or "-"
 
-    return [
-        [s["system"], text(s["bd_accuracy"]["over_jpeg"]), text(s["bd_accuracy"]["over_best_classical"])]
-        for s in systems
-    ]
+    rows = []
+    for system in systems:
+        deltas, leads = system["bd_accuracy"], system.get("smallest_lead", {})
+        row = [deltas["over_jpeg"], deltas["over_best_classical"]]
+        row += [leads.get("over_jpeg"), leads.get("over_any_classical")]
+        rows.append([system["system"], *map(text, row)])
+    return rows
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
