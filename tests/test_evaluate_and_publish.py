@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import quickstart
 from vae_jcc import steps
@@ -91,10 +92,12 @@ def test_logits_from_bytes_equal_logits_from_rounding_in_the_graph(config, varia
 
 
 def test_training_a_decoder_leaves_accuracy_and_fingerprint_alone(config, folder, test_source):
-    """To the bit: the same artifact but for the new part."""
+    """To the bit: the same artifact but for the new part. (In microbatches, as where a batch does not fit.)"""
     before = Artifact.load(str(folder))
     figures = evaluate_artifact(before, test_source, batch_size=50)
-    error = train_decoder(config, folder, open_source(config.dataset.name, "train[:512]"))
+    in_parts = ConfigDict(config.to_dict())
+    in_parts.train.accumulate = 2
+    error = train_decoder(in_parts, folder, open_source(config.dataset.name, "train[:512]"))
     after = Artifact.load(str(folder))
     assert after.fingerprint == before.fingerprint and "decoder" in after.parts
     assert evaluate_artifact(after, test_source, batch_size=50) == figures

@@ -242,7 +242,8 @@ def _print_table(config: ConfigDict, workdir: Path, ours: dict[str, Any], jpeg: 
         f"  vae-jcc encode   --model {model} PICTURE.png      # a picture to a file of bytes\n"
         f"  vae-jcc classify --model {model} PICTURE.vjc      # what it shows, from that file alone\n"
         f"  vae-jcc evaluate --model {model} --data {config.dataset.name} --split {config.dataset.test_split}\n"
-        f"  python -m vae_jcc.main --config=configs/cifar10.py",
+        f"  vae-jcc bench rate-accuracy --model {model} -o {workdir / 'bench'}   # beside classical codecs\n"
+        f"  python -m vae_jcc.main --config=configs/cifar10.py      # other data: the configurations in configs/",
         markup=False,
         highlight=False,
         soft_wrap=True,

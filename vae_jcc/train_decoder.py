@@ -17,6 +17,7 @@ from vae_jcc.data.pipeline import train_iterator
 from vae_jcc.data.sources import Source
 from vae_jcc.evaluate import input_settings
 from vae_jcc.inference import make_encode_fn
+from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import build_decoder, build_encoder
 
 
@@ -26,7 +27,8 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
     The encoder runs as it is shipped, in inference mode, so neither its bytes nor the classifier can change.
 
     Args:
-        config: the complete configuration; `config.model.decoder` sets size, epochs and learning rate.
+        config: the complete configuration; `config.model.decoder` sets size, epochs and learning rate, and
+            `config.train` batches and microbatches.
         folder: of the artifact.
         source: training images.
 
@@ -42,18 +44,22 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
 
     @jax.jit
     def step(variables: Any, opt_state: Any, images: jax.Array, symbols: jax.Array) -> tuple[Any, Any, jax.Array]:
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            y_hat = quantizer.dequantize(symbols)
-            out, updates = decoder.apply(
-                {"params": params, "batch_stats": variables["batch_stats"]},
-                y_hat,
-                images.shape[1:3],
-                train=True,
-                mutable=["batch_stats"],
-            )
-            return losses.mean_squared_error(to_float(images), out).mean(), updates["batch_stats"]
+        def gradients(part: Batch) -> tuple[Any, jax.Array, Any]:
+            def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+                out, updates = decoder.apply(
+                    {"params": params, "batch_stats": variables["batch_stats"]},
+                    quantizer.dequantize(part["symbols"]),
+                    images.shape[1:3],
+                    train=True,
+                    mutable=["batch_stats"],
+                )
+                return losses.mean_squared_error(to_float(part["image"]), out).mean(), updates["batch_stats"]
 
-        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
+            (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
+            return grads, loss, stats
+
+        batch = {"image": images, "symbols": symbols}
+        grads, loss, stats = mean_over_microbatches(gradients, batch, config.train.accumulate)
         updates, opt_state = optimizer.update(grads, opt_state)
         return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": stats}, opt_state, loss
 
