@@ -85,7 +85,12 @@ def check_fits(artifact: Artifact, source: Source) -> None:
 
 
 def evaluate_artifact(
-    artifact: Artifact, source: Source, *, batch_size: int = 500, progress: Callable[[int], None] | None = None
+    artifact: Artifact,
+    source: Source,
+    *,
+    batch_size: int = 500,
+    dead_zone: float = 0.0,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Codes every image to bytes, decodes them, and classifies from the decoded symbols.
 
@@ -93,6 +98,7 @@ def evaluate_artifact(
         artifact: the trained model.
         source: images and labels; where their sizes differ they are brought to the artifact's input size.
         batch_size: images a step.
+        dead_zone: of the encoder, see EdgeEncoder.
         progress: called with the number of images done so far.
 
     Returns:
@@ -103,14 +109,14 @@ def evaluate_artifact(
         that codes with a context model also "context_params", the numbers that a device needs besides the encoder's.
 
     Raises:
-        ValueError: the source's channels or classes do not fit, or it is empty.
+        ValueError: the source's channels or classes do not fit, it is empty, or the dead zone cannot be.
         RuntimeError: bytes did not decode to the symbols that were coded.
     """
     check_fits(artifact, source)
     encode = make_encode_fn(build_encoder(artifact.config))
     classify = make_classify_fn(build_classifier(artifact.config, len(artifact.class_names)))
     edge, receiver = (artifact.variables(part) for part in ("encoder", "classifier"))
-    quantizer, codec = artifact.quantizer, artifact.make_codec()
+    quantizer, codec = artifact.quantizer.with_dead_zone(dead_zone), artifact.make_codec()
     estimate = (lambda s: codec.bits(s).sum(axis=(1, 2, 3))) if artifact.context else _make_estimate_fn(artifact)
 
     ranks, bits, payloads, sizes, singles = [], [], [], [], 0

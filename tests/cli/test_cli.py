@@ -67,6 +67,18 @@ def test_encode_writes_beside_the_picture(folder: Path, model: str, pictures: np
     assert captured.err == f"pics/a.png -> pics/a.vjc: {len(data)} bytes, {8 * len(data) / 256:.3f} bpp\n"
 
 
+def test_a_dead_zone_sends_less_to_the_same_receiver(folder: Path, model: str, capsys: Capture) -> None:
+    sizes = []
+    for width in ("0", "0.3"):
+        assert main(["encode", "--model", model, "pics", "--stream", "-o", "all.vjc", "--dead-zone", width]) == 0
+        sizes.append(Path("all.vjc").stat().st_size)
+        assert main(["classify", "--model", model, "all.vjc"]) == 0
+    assert sizes[1] < sizes[0]
+    capsys.readouterr()
+    assert main(["encode", "--model", model, "pics/a.png", "--dead-zone", "-1"]) == 1
+    assert "dead zone of -1.0 cannot be" in _errors(capsys)[0]
+
+
 def test_encode_keeps_a_folders_shape(folder: Path, model: str, capsys: Capture) -> None:
     assert main(["encode", "--model", model, "pics", "grey.png", "-o", "out"]) == 0
     coded = sorted(str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file())

@@ -22,7 +22,7 @@ def encode(options: Namespace) -> int:
     if options.stream and not options.output:
         raise ValueError("--stream makes one file of all pictures: name it with --output.")
     inputs = expand(options.inputs, PICTURES)
-    edge = EdgeEncoder.load(options.model, options.coder)
+    edge = EdgeEncoder.load(options.model, options.coder, options.dead_zone)
     size = edge.artifact.input_size if options.resize else None
 
     def load(source: Input) -> np.ndarray:

@@ -73,6 +73,7 @@ def _add_coding(commands: Any) -> None:
     _add_inputs(encode)
     _add_output(encode, "photo.vjc beside photo.png")
     encode.add_argument("--coder", choices=CODERS, default="range", help=f"{_CODER}; default range")
+    _add_dead_zone(encode)
     encode.add_argument("--stream", action="store_true", help="all pictures into one file: one header for all")
     _add_resize(encode)
     _add_batch_size(encode, 256)
@@ -113,6 +114,7 @@ def _add_models(commands: Any) -> None:
     evaluate.add_argument("--data", default="", metavar="SOURCE", help=data)
     evaluate.add_argument("--split", default="", help="default: the model's test split; for other data, test")
     evaluate.add_argument("--data-dir", default="", help="where TFDS data sets lie; default: TFDS_DATA_DIR")
+    _add_dead_zone(evaluate)
     _add_batch_size(evaluate, 500)
     evaluate.add_argument("--json", default="", metavar="FILE", help="write the figures here too; - prints only them")
     listing = _command(commands, "models", models.list_models, "the models that ship with the package")
@@ -133,6 +135,11 @@ def _add_inputs(parser: ArgumentParser) -> None:
 def _add_output(parser: ArgumentParser, default: str) -> None:
     text = f"file, folder, or - for standard output; existing files are replaced; default: {default}"
     parser.add_argument("--output", "-o", default="", metavar="PATH", help=text)
+
+
+def _add_dead_zone(parser: ArgumentParser) -> None:
+    text = "send fewer bytes, for some accuracy: how much farther from 0 a latent must lie to count; try 0.02 to 0.1"
+    parser.add_argument("--dead-zone", type=float, default=0.0, metavar="WIDTH", help=f"{text}; default 0")
 
 
 def _add_resize(parser: ArgumentParser) -> None:

@@ -84,11 +84,13 @@ def evaluate(options: Namespace) -> int:
             artifact,
             source,
             batch_size=options.batch_size,
+            dead_zone=options.dead_zone,
             progress=lambda done: progress.update(task, completed=done),
         )
     note = source.info.note  # what this copy says of itself: the model may have seen another
     result |= {"model": options.model, "fingerprint": artifact.fingerprint.hex()}
     result |= {"dataset": name, "data_note": note, "split": split}
+    result |= {"dead_zone": options.dead_zone} if options.dead_zone else {}
     if options.json:
         write_bytes(Path(options.json), (json.dumps(result, indent=1) + "\n").encode())
     if options.json != str(STANDARD):

@@ -4,14 +4,18 @@ import jax
 import jax.numpy as jnp
 
 
-def quantize(y: jax.Array, offset: jax.Array) -> jax.Array:
-    """Returns the symbols int32 [..., c]: round(y - offset), ties to even.
+def quantize(y: jax.Array, offset: jax.Array, dead_zone: jax.Array | float = 0.0) -> jax.Array:
+    """Returns the symbols int32 [..., c]: round(y - offset), ties to even, after a step of `dead_zone` towards 0.
 
     Args:
         y: latents, float32 [..., c].
         offset: the value that symbol 0 stands for in each channel, float32 [c].
+        dead_zone: what the bin of symbol 0 grows by at either end, and the others shift by: video encoders' rounding
+            offset of 1/2 - dead_zone (Sullivan and Sun, "On dead-zone plus uniform threshold scalar quantization",
+            VCIP 2005).
     """
-    return jnp.round(y - offset).astype(jnp.int32)
+    z = y - offset
+    return jnp.round(jnp.sign(z) * jnp.maximum(jnp.abs(z) - dead_zone, 0.0)).astype(jnp.int32)
 
 
 def dequantize(symbols: jax.Array, offset: jax.Array) -> jax.Array:
