@@ -39,12 +39,12 @@ class EdgeEncoder:
                 from the same model and to the same receivers (`Rounding.with_dead_zone`, which raises ValueError).
         """
         self._codec = artifact.make_codec(coder)
-        self._quantizer = artifact.quantizer.with_dead_zone(dead_zone)
         # JAX loads here, so that importing this module stays light.
         from vae_jcc.inference import make_encode_fn
         from vae_jcc.models.joint import build_encoder
 
         self.artifact = artifact
+        self._quantizer = artifact.quantizer.with_dead_zone(dead_zone)
         self._encode = make_encode_fn(build_encoder(artifact.config))
         self._variables = artifact.variables("encoder")
 

@@ -317,7 +317,7 @@ def test_evaluate_prints_and_writes_the_figures(
     assert main([*arguments, "--json", "figures.json"]) == 0
     text = capsys.readouterr().out
     figures = json.loads(Path("figures.json").read_text())
-    assert figures["n_images"] == 6
+    assert figures["n_images"] == 6 and {"command", "commit", "device", "versions"} <= set(figures)
     assert f"top-1 {figures['top1']:.2%}" in text
     assert f"{figures['bpp_file']:.4f} bpp file" in text
     files = EdgeEncoder.load(model).compress([np.asarray(Image.open(p)) for p in sorted(Path("test").rglob("*.png"))])

@@ -22,7 +22,7 @@ _BD_COLUMNS = (
     "over JPEG",
     "over the best classical codec",
     "smallest lead over JPEG",
-    "over any codec",
+    "smallest lead over any codec",
 )
 
 

@@ -1,6 +1,7 @@
 """`vae-jcc models` and `evaluate`: what ships, and how anyone checks its figures."""
 
 import json
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -76,7 +77,9 @@ def evaluate(options: Namespace) -> int:
 
     artifact = Artifact.load(options.model)
     source, name, split = open_evaluation_data(options, artifact)
-    from vae_jcc.evaluate import evaluate_artifact  # brings JAX along: a wrong name is told before
+    # They bring JAX along: a wrong name is told before.
+    from vae_jcc.evaluate import evaluate_artifact
+    from vae_jcc.publish import describe_run
 
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task("evaluate", total=len(source))
@@ -91,6 +94,7 @@ def evaluate(options: Namespace) -> int:
     result |= {"model": options.model, "fingerprint": artifact.fingerprint.hex()}
     result |= {"dataset": name, "data_note": note, "split": split}
     result |= {"dead_zone": options.dead_zone} if options.dead_zone else {}
+    result |= describe_run(shlex.join(["vae-jcc", *sys.argv[1:]]))
     if options.json:
         write_bytes(Path(options.json), (json.dumps(result, indent=1) + "\n").encode())
     if options.json != str(STANDARD):
