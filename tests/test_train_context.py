@@ -78,6 +78,18 @@ def test_it_saves_bits_and_changes_nothing_else(kind, config, sources, plain, tm
         Receiver(before).symbols(data)
 
 
+def test_microbatches_learn_what_the_whole_batch_learns(config, sources, plain, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.entropy.context.update({"kind": "serial", "features": 4, "epochs": 0.2})
+    facts = []
+    for count in (1, 4):
+        config.train.accumulate = count
+        facts.append(train_context(config, shutil.copytree(plain, tmp_path / str(count)), *sources))
+    whole, parts = facts
+    assert whole["bits"] < whole["bits_tables"] - 1
+    assert parts["bits"] == pytest.approx(whole["bits"], abs=0.1)
+
+
 def test_what_does_not_fit_is_refused_and_the_model_stays_as_it_was(config, sources, plain, tmp_path):
     folder = shutil.copytree(plain, tmp_path / "artifact")
     with pytest.raises(ArtifactError, match="does not fit"):

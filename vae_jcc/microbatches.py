@@ -26,7 +26,7 @@ def mean_over_microbatches(function: Callable[[Batch], Any], batch: Batch, count
     """
     if count == 1:
         return function(batch)
-    size = len(batch["image"])
+    size = len(next(iter(batch.values())))
     if count < 1 or size % count:
         raise ValueError(
             f"config.train.accumulate={count} does not cut {size} images into equal parts: choose a divisor of "

@@ -5,6 +5,7 @@ will code (quantization-aware), so that what codes is what was trained.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.coding.integer_layers import SYMBOL_LIMIT
 from vae_jcc.coding.slots import SlotMap
 from vae_jcc.coding.tables import CodingTables
-from vae_jcc.data.pipeline import eval_batches, train_iterator
+from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source
 from vae_jcc.entropy.context import LOG2_IMPOSSIBLE, ContextModel, slot_bits
 from vae_jcc.entropy.export import to_integers
@@ -31,7 +32,9 @@ from vae_jcc.entropy.fixed_point import ACTIVATION_BITS, ACTIVATION_LIMIT
 from vae_jcc.entropy.hyperprior import HyperpriorModel, export_hyperprior
 from vae_jcc.entropy.parallel_context import ParallelContextModel, group_channels
 from vae_jcc.evaluate import input_settings
+from vae_jcc.frozen_encoder import training_images
 from vae_jcc.inference import make_encode_fn
+from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import build_encoder
 
 Tensors = dict[str, np.ndarray]
@@ -50,7 +53,8 @@ def train_context(
     The encoder runs as it is shipped.
 
     Args:
-        config: the complete configuration.
+        config: the complete configuration; `config.entropy.context` sets kind, epochs and learning rate, and
+            `config.train` batches and microbatches.
         folder: of the artifact.
         source: training images.
         validation: images to measure on.
@@ -74,12 +78,11 @@ def train_context(
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
     fixed_from = round(total * (1 - settings.fixed_fraction))
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
-    step = _make_step(model, optimizer, config.seed)
+    step = _make_step(model, optimizer, config)
     params, opt_state, bits_float = None, None, float("nan")
-    iterator = train_iterator(source, batch_size=config.train.batch_size, seed=config.seed, **input_settings(config))
-    try:
-        for i in range(total):
-            values, slots = prepare(next(iterator)["image"])
+    with closing(training_images(config, source)) as batches:
+        for i, images in zip(range(total), batches, strict=False):
+            values, slots = prepare(images)
             if params is None:
                 params = _initial(model, config.seed, values[:1], artifact, start)
                 opt_state = optimizer.init(params)
@@ -88,8 +91,6 @@ def train_context(
             params, opt_state, loss = step(params, opt_state, i, values, slots, i >= fixed_from)
             if (i + 1) % 200 == 0:
                 logging.info("context step %d/%d  %.1f bits an image", i + 1, total, float(loss))
-    finally:
-        iterator.close()
     if params is None:
         raise ValueError("There are no training images for the context model: check dataset.train_split.")
     tables = artifact.tables
@@ -115,14 +116,24 @@ def _bits(
     return slot_bits(logits, slots).sum(axis=(1, 2, 3)) + sum(jax.tree.leaves(side))
 
 
-def _make_step(model: Any, optimizer: optax.GradientTransformation, seed: int) -> Callable[..., tuple[Any, Any, Any]]:
+def _make_step(
+    model: Any, optimizer: optax.GradientTransformation, config: ConfigDict
+) -> Callable[..., tuple[Any, Any, Any]]:
     """Returns the compiled step(params, opt_state, number, values, slots, fixed) -> (params, opt_state, mean bits)."""
 
     def step(
         params: Any, opt_state: Any, number: jax.Array, values: jax.Array, slots: jax.Array, fixed: bool
     ) -> tuple[Any, Any, Any]:
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        loss, grads = jax.value_and_grad(lambda p: _bits(model, p, values, slots, fixed, key).mean())(params)
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+
+        def gradients(part: Batch) -> tuple[jax.Array, Any]:
+            noise = jax.random.fold_in(key, part["index"][0])
+            return jax.value_and_grad(lambda p: _bits(model, p, part["values"], part["slots"], fixed, noise).mean())(
+                params
+            )
+
+        batch = {"values": values, "slots": slots, "index": jnp.arange(len(values))}
+        loss, grads = mean_over_microbatches(gradients, batch, config.train.accumulate)
         updates, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(params, updates), opt_state, loss
 

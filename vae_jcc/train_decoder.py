@@ -1,5 +1,6 @@
 """Trains a decoder on a finished artifact: symbols in, pictures out, accuracy untouched by construction."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ from vae_jcc import losses, optim
 from vae_jcc.artifact import Artifact
 from vae_jcc.artifact_writing import add_decoder
 from vae_jcc.data.augment import to_float
-from vae_jcc.data.pipeline import train_iterator
 from vae_jcc.data.sources import Source
-from vae_jcc.evaluate import input_settings
+from vae_jcc.frozen_encoder import training_images
 from vae_jcc.inference import make_encode_fn
 from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import build_decoder, build_encoder
@@ -40,7 +40,6 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
     decoder = build_decoder(config, artifact.channels)
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
-    iterator = train_iterator(source, batch_size=config.train.batch_size, seed=config.seed, **input_settings(config))
 
     @jax.jit
     def step(variables: Any, opt_state: Any, images: jax.Array, symbols: jax.Array) -> tuple[Any, Any, jax.Array]:
@@ -66,9 +65,8 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
     variables: Any = None
     opt_state: Any = None
     recent: list[float] = []
-    try:
-        for i in range(total):
-            images = next(iterator)["image"]
+    with closing(training_images(config, source)) as batches:
+        for i, images in zip(range(total), batches, strict=False):
             symbols = encode(edge, quantizer, images)
             if variables is None:
                 init = decoder.init(jax.random.key(config.seed), quantizer.dequantize(symbols[:1]), images.shape[1:3])
@@ -77,7 +75,5 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
             recent = [*recent[-99:], float(loss)]
             if (i + 1) % 500 == 0:
                 logging.info("decoder step %d/%d  mse %.5f", i + 1, total, np.mean(recent))
-    finally:
-        iterator.close()
     add_decoder(folder, variables)
     return float(np.mean(recent))
