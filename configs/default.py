@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
     # Whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh. Further residual blocks of a
     # stage start as the identity.
     c.init_from = ""
+    # Which of its parts: () = all; e.g. ("classifier", "prior") for a new encoder in front of a trained receiver.
+    c.init_parts = ()
 
     c.dataset = ConfigDict()
     c.dataset.name = "cifar10"  # a TFDS name ("cifar10", "imagenette/160px-v2"), "folder:DIR", ... (docs/data.md)

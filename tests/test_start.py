@@ -52,6 +52,21 @@ def test_another_network_is_refused_and_named(tiny_folder, config):
         start_from(config, load_start(str(tiny_folder)))
 
 
+def test_a_new_encoder_before_a_trained_receiver(tiny_folder, config, tmp_path):
+    config.model.encoder.stem_features = 5
+    save_variables(tmp_path / "best", load_start(str(tiny_folder)))
+    classifier = Artifact.load(tiny_folder).variables("classifier")
+    for name in (str(tiny_folder), str(tmp_path / "best")):
+        start = load_start(name, ("classifier", "prior"))
+        assert start["params"].keys() == {"classifier", "prior"}
+        state = start_from(config, start)
+        assert state.params["encoder"]["stem"]["kernel"].shape[-1] == 5
+        jax.tree.map(np.testing.assert_array_equal, state.params["classifier"], classifier["params"])
+        jax.tree.map(np.testing.assert_array_equal, state.batch_stats["classifier"], classifier["batch_stats"])
+        with pytest.raises(ValueError, match=r"init_parts names tail, .* classifier, decoder"):
+            load_start(name, ("classifier", "tail"))
+
+
 def test_further_residual_blocks_start_as_the_identity(tiny_folder, config):
     images = jax.random.uniform(jax.random.key(1), (4, 16, 16, 3))
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ADDED_KEYS: Mapping[str, Any] = {
+    "init_parts": [],
     "dataset.eval_margin": 0,
     "dataset.crop_scale": [],
     "dataset.crop_ratio": [3 / 4, 4 / 3],

@@ -15,7 +15,19 @@ from vae_jcc.model_folder import MODEL_FILE, zoo_names
 from vae_jcc.state import TrainState
 
 # What a resumed run must share with the one that it continues, or its result would be neither's.
-_IDENTITY = ("seed", "model", "dataset", "augment", "quantizer", "entropy", "loss", "optim", "train", "init_from")
+_IDENTITY = (
+    "seed",
+    "init_from",
+    "init_parts",
+    "dataset",
+    "augment",
+    "model",
+    "quantizer",
+    "entropy",
+    "loss",
+    "optim",
+    "train",
+)
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -139,19 +151,31 @@ def load_variables(path: Path) -> Any:
         return jax.tree.map(jax.device_get, checkpointer.restore(path.absolute()))
 
 
-def load_start(name: str) -> Any:
-    """Returns the variables {"params", "batch_stats"} that `config.init_from` names.
+def load_start(name: str, parts: Sequence[str] = ()) -> Any:
+    """Returns the variables {"params", "batch_stats"} that `config.init_from` and `config.init_parts` name.
 
     Args:
         name: a run's WORKDIR/best, an artifact's folder, or a name in the zoo.
+        parts: of the model, to be taken from there; none = all that are there.
 
     Raises:
         FileNotFoundError: it is none of these.
         ArtifactError: the artifact is damaged.
+        ValueError: it has no such part.
     """
     if name not in zoo_names() and not (Path(name) / MODEL_FILE).is_file():
-        return load_variables(Path(name))
-    artifact = Artifact.load(name)
-    # A context model is stored as the integers that it codes with, which is no start for training.
-    parts = {part: artifact.variables(part) for part in artifact.parts if part != "context"}
-    return {kind: {part: tree[kind] for part, tree in parts.items()} for kind in ("params", "batch_stats")}
+        start = load_variables(Path(name))
+    else:
+        artifact = Artifact.load(name)
+        # A context model is stored as the integers that it codes with, which is no start for training.
+        trees = {part: artifact.variables(part) for part in artifact.parts if part != "context"}
+        start = {kind: {part: tree[kind] for part, tree in trees.items()} for kind in ("params", "batch_stats")}
+    there = start["params"].keys()
+    if missing := set(parts) - there:
+        raise ValueError(
+            f"init_parts names {', '.join(sorted(missing))}, which {name} does not have: "
+            f"it has {', '.join(sorted(there))}."
+        )
+    if not parts:
+        return start
+    return {kind: {part: tree for part, tree in trees.items() if part in parts} for kind, trees in start.items()}

@@ -68,7 +68,7 @@ def fit(
     info, plan = train_source.info, make_plan(config, train_source.info.num_examples)
     model = build_model(config, info.num_classes, info.channels, devices.axis_name)
     optimizer = optim.make_optimizer(config, plan.per_epoch, plan.total)
-    start = load_start(config.init_from) if config.init_from else None
+    start = load_start(config.init_from, config.init_parts) if config.init_from else None
     state = devices.put_state(create_state(model, optimizer, config.seed, input_shape(config, train_source), start))
     step_at = _train_steps(config, devices, model, optimizer, plan, info.num_classes)
     eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))
