@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jcc.artifact import Artifact
+from vae_jcc.memory import keep_freed_memory
 
 # Also the structure and recipe of the classifiers behind the codecs where no model is named.
 _DEFAULT_NETWORK = "cifar10"
@@ -53,6 +54,7 @@ def add_arguments(benchmarks: Any) -> None:
 
 def run(options: Namespace) -> int:
     """Measures what is not measured yet, and writes and prints the report."""
+    keep_freed_memory()  # training starts in here, as in vae_jcc/main.py
     from vae_jcc.benchmark.codecs import CODECS, get_codecs
 
     codecs = get_codecs(list(CODECS) if options.codecs is None else options.codecs)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_jcc.cli.files import write_bytes
+from vae_jcc.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Traces, prints the summary and writes it beside the trace."""
+    keep_freed_memory()  # as in vae_jcc/main.py, whose training this is about
     config = read_config(options.config, options.settings)
     shape, classes = options.shape, options.classes
     if shape is None or classes is None:
