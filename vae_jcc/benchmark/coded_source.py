@@ -28,6 +28,38 @@ class Sample:
         return self._source[index * len(self._source) // self._count]
 
 
+class AsEvaluated:
+    """A source whose images are what evaluation gives an encoder of `image_size` to see.
+
+    Models and codecs then code the same pixels, and no classifier sees them at another scale.
+    """
+
+    def __init__(self, source: Source, image_size: int, margin: int) -> None:
+        """Wraps a source.
+
+        Args:
+            source: of the images.
+            image_size: side of the square that is coded; 0 leaves images as they are, which needs one size.
+            margin: pixels on each side of it that are scaled along and then cut away (`config.dataset.eval_margin`);
+                without effect where `image_size` is 0.
+
+        Raises:
+            DataError: the images differ in size and image_size is 0.
+        """
+        self.info: SourceInfo = replace(source.info, image_size=common_size(source.info, image_size))
+        self._source, self._image_size, self._margin = source, image_size, margin if image_size else 0
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        """Returns {"image": uint8 [H, W, C], "label": int}."""
+        example = self._source[index]
+        inside = slice(self._margin, self._margin + self._image_size or None)
+        return example | {"image": fit(example["image"], self._image_size + 2 * self._margin)[inside, inside]}
+
+
 class CodedSource:
     """A source whose images went through a codec; it notes the bytes of each image that is read.
 

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vae_jcc.benchmark.codecs import CODECS
-from vae_jcc.benchmark.coded_source import CodedSource, Sample
+from vae_jcc.benchmark.coded_source import AsEvaluated, CodedSource, Sample
 from vae_jcc.benchmark.references import make_evaluator, train_reference, training_size, without_bottleneck
 from vae_jcc.data.sources import Source
 
@@ -18,19 +18,19 @@ QUALITIES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 90)
 JPEG = CODECS["jpeg"]
 
 
-def measure_rate(source: Source, quality: int, most: int = 2000, image_size: int = 0) -> dict[str, float]:
-    """Returns {"bpp_payload", "bpp_file"}, means over up to `most` images spread evenly over the source."""
-    coded = CodedSource(Sample(source, most), JPEG, quality, image_size)
+def measure_rate(source: Source, quality: int, most: int = 2000) -> dict[str, float]:
+    """Returns {"bpp_payload", "bpp_file"}, means over up to `most` images spread evenly over a source of one size."""
+    coded = CodedSource(Sample(source, most), JPEG, quality)
     for i in range(len(coded)):
         coded[i]
     return coded.rates()
 
 
-def nearest_quality(source: Source, bpp: float, image_size: int = 0) -> int:
+def nearest_quality(source: Source, bpp: float) -> int:
     """Returns the quality among QUALITIES whose payload bpp is nearest to `bpp` (ties: the higher quality)."""
 
     def distance(quality: int) -> float:
-        return abs(measure_rate(source, quality, 200, image_size)["bpp_payload"] - bpp)
+        return abs(measure_rate(source, quality, 200)["bpp_payload"] - bpp)
 
     return min(reversed(QUALITIES), key=distance)
 
@@ -43,12 +43,13 @@ def evaluate_jpeg(
     Returns:
         "quality", "n_images", "top1", "top5", "bpp_payload" and "bpp_file" on the test split.
     """
-    side = config.dataset.image_size
-    quality = nearest_quality(validation, bpp, side)
+    d = config.dataset
+    validation, test = (AsEvaluated(source, d.image_size, d.eval_margin) for source in (validation, test))
+    quality = nearest_quality(validation, bpp)
     config = without_bottleneck(config)
     config.name = f"{config.name}_jpeg{quality}"
     coded_train = CodedSource(train, JPEG, quality, training_size(config))
-    variables = train_reference(config, workdir, coded_train, CodedSource(validation, JPEG, quality, side))
-    coded = CodedSource(test, JPEG, quality, side)
+    variables = train_reference(config, workdir, coded_train, CodedSource(validation, JPEG, quality))
+    coded = CodedSource(test, JPEG, quality)
     result = make_evaluator(config, test.info.num_classes, test.info.channels)(variables, coded)
     return {"quality": quality} | coded.rates() | result

@@ -18,7 +18,7 @@ from typing import Any
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark.codecs import Codec
-from vae_jcc.benchmark.coded_source import CodedSource, Sample
+from vae_jcc.benchmark.coded_source import AsEvaluated, CodedSource, Sample
 from vae_jcc.benchmark.collect import merge
 from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.benchmark.references import make_evaluator, reference_config, train_reference, training_size
@@ -147,7 +147,7 @@ class RateAccuracy:
         evaluation |= {"dataset": self._plan.data, "data_note": self.note, "split": self._plan.split}
         trees = {part: artifact.variables(part) for part in ("encoder", "classifier")}
         variables = {kind: {part: tree[kind] for part, tree in trees.items()} for kind in ("params", "batch_stats")}
-        shape = (*common_size(self._test.info, self._image_size), artifact.channels)
+        shape = (*common_size(self._test.info, 0), artifact.channels)
         return describe_system(artifact.config, variables, evaluation, shape, self._plan.command)
 
     def _point(self, name: str, settings: dict[str, Any], make: Callable[[], dict[str, Any]]) -> None:
@@ -198,7 +198,7 @@ class RateAccuracy:
             settings,
             lambda: (
                 CodedSource(self._train, codec, quality, training_size(config)),
-                CodedSource(self._validation, codec, quality, self._image_size),
+                CodedSource(self._validation, codec, quality),
             ),
         )
 
@@ -218,8 +218,8 @@ class RateAccuracy:
 
     @property
     def _data_settings(self) -> dict[str, Any]:
-        size = common_size(self._test.info, self._image_size)
-        return {"dataset": self._plan.data, "split": self._plan.split, "n_images": len(self._test), "size": size}
+        facts = {"size": common_size(self._test.info, 0), "eval_margin": self._margin}
+        return {"dataset": self._plan.data, "split": self._plan.split, "n_images": len(self._test)} | facts
 
     def _training_settings(self, seed: int) -> dict[str, Any]:
         plan = self._plan
@@ -228,6 +228,7 @@ class RateAccuracy:
             "train_split": plan.train_split,
             "validation_split": plan.validation_split,
             "image_size": self._image_size,
+            "eval_margin": self._margin,
             "network": _digest(dict(plan.network.settings)),
             "start": dict(plan.network.digests) if plan.warm_start else {},
             "clean_epochs": plan.clean_epochs,
@@ -240,7 +241,7 @@ class RateAccuracy:
         return facts | ({"finetune_epochs": plan.finetune_epochs} if classifier == FINE_TUNED else {})
 
     def _coding_settings(self, codec: Codec, quality: int) -> dict[str, Any]:
-        shape = (*common_size(self._test.info, self._image_size), self._test.info.channels)
+        shape = (*common_size(self._test.info, 0), self._test.info.channels)
         options = [writer(quality, shape) for writer in codec.writers]
         return {"codec": codec.name, "quality": quality, "options": options}
 
@@ -253,7 +254,7 @@ class RateAccuracy:
 
     @cached_property
     def _test(self) -> Source:
-        return self._held(Sample(self._open(self._plan.split), self._plan.limit), self._image_size)
+        return self._evaluated(Sample(self._open(self._plan.split), self._plan.limit))
 
     @cached_property
     def _train(self) -> Source:
@@ -264,17 +265,25 @@ class RateAccuracy:
 
     @cached_property
     def _validation(self) -> Source:
-        return self._held(self._open(self._plan.validation_split), self._image_size)
+        return self._evaluated(self._open(self._plan.validation_split))
+
+    def _evaluated(self, source: Source) -> Source:
+        """Returns the pixels that are coded, by models and codecs alike."""
+        return self._held(AsEvaluated(source, self._image_size, self._margin))
+
+    @property
+    def _margin(self) -> int:
+        return int(self._plan.network.config.dataset.eval_margin) if self._image_size else 0
 
     @cached_property
     def _image_size(self) -> int:
-        """Side to which images are brought before they are coded, as for the models; 0 where they have one size."""
+        """Side of the squares that are coded, as the network takes them; 0 where the images have one size."""
         return 0 if self._open(self._plan.split).info.image_size else min(self._plan.network.input_size)
 
     def _open(self, split: str) -> Source:
         return open_source(self._plan.data, split, data_dir=self._plan.data_dir or None)
 
-    def _held(self, source: Source, side: int) -> Source:
+    def _held(self, source: Source, side: int = 0) -> Source:
         """Returns the source decoded in memory where that is not too large, so that every codec need not decode it."""
         height, width = common_size(source.info, side)
         limit = self._plan.network.config.dataset.memory_limit
@@ -285,7 +294,7 @@ class RateAccuracy:
     def _coded_test(self, codec: Codec, quality: int) -> CodedSource:
         """Returns the test images after a codec; the latest is kept, for the next seed."""
         if self._coded is None or self._coded[:2] != (codec, quality):
-            self._coded = codec, quality, CodedSource(self._test, codec, quality, self._image_size)
+            self._coded = codec, quality, CodedSource(self._test, codec, quality)
         return self._coded[2]
 
     @cached_property

@@ -119,7 +119,8 @@ def measure_reconstruction(
 def _batches(artifact: Artifact, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields images uint8 [b, H, W, C] and labels [b], without padding."""
     image_size = 0 if source.info.image_size else min(artifact.input_size)
-    for batch in eval_batches(source, batch_size=_BATCH, image_size=image_size):
+    margin = artifact.config.dataset.eval_margin if image_size else 0
+    for batch in eval_batches(source, batch_size=_BATCH, image_size=image_size, margin=margin):
         keep = batch["mask"] > 0
         yield batch["image"][keep], batch["label"][keep]
 

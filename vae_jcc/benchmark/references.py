@@ -23,11 +23,15 @@ CONTINUED_RATE = 0.1
 
 
 def without_bottleneck(config: ConfigDict) -> ConfigDict:
-    """Returns a model's configuration as a reference's: no quantizer, no rate, no decoder, no teacher."""
+    """Returns a model's configuration as a reference's: no quantizer, no rate, no decoder, no teacher.
+
+    A reference is evaluated on images as they come, which are `AsEvaluated`: another scaling after a codec would blur.
+    """
     config = ConfigDict(config.to_dict())
     config.quantizer.kind, config.loss.lam, config.loss.hinge_beta = "none", 0.0, 0.0
     config.entropy.kind = "factorized"  # idle; the others need learned centres
     config.model.decoder.mode = "off"
+    config.dataset.eval_margin = 0
     config.loss.teacher, config.loss.distill_weight = "", 0.0
     return config
 
@@ -71,7 +75,7 @@ def train_reference(config: ConfigDict, folder: Path, train: Source, validation:
         config: from `reference_config`.
         folder: for checkpoints; the variables are in FOLDER/best.
         train: training images.
-        validation: images for the choice among epochs, gone through the same codec.
+        validation: images for the choice among epochs, as evaluated, gone through the same codec.
     """
     from vae_jcc.train import fit  # training ends by calling this package
 
@@ -91,9 +95,7 @@ def make_evaluator(config: ConfigDict, num_classes: int, channels: int) -> Calla
     step = devices.compile_eval(steps.make_eval_step(model, "none", devices.axis_name))
 
     def evaluate(variables: Any, source: Source) -> dict[str, float]:
-        batches = eval_batches(
-            source, batch_size=config.eval.batch_size, margin=config.dataset.eval_margin, **input_settings(config)
-        )
+        batches = eval_batches(source, batch_size=config.eval.batch_size, **input_settings(config))
         result = evaluate_batches(step, devices.put_state(jax.device_get(variables)), batches, devices)
         return {key: result[key] for key in ("n_images", "top1", "top5")}
 
