@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark import jpeg
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import open_source
-from vae_jcc.evaluate import evaluate_artifact, evaluate_batches
+from vae_jcc.evaluate import evaluate_artifact, evaluate_batches, evaluation_view
 from vae_jcc.inference import make_classify_fn, make_encode_fn
 from vae_jcc.models.joint import build_classifier, build_encoder, build_model
 from vae_jcc.parallel import make_devices
@@ -68,6 +69,28 @@ def test_figures_from_bytes_equal_those_of_the_graph(config, variables, test_sou
     assert coded["n_images"] == graph["n_images"] == 137
     assert coded["top1"] == pytest.approx(graph["top1"]) and coded["top5"] == pytest.approx(graph["top5"])
     assert coded["bpp_estimated"] == pytest.approx(graph["bpp"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("image_size", "margin"), [(20, 0), (20, 4)])
+def test_the_coded_path_sees_images_as_validation_does(config, variables, test_source, tmp_path, image_size, margin):
+    """Scaled, and the centre cut out: also where all images have one size, which is then not training's."""
+    config = ConfigDict(config.to_dict())
+    config.dataset.image_size, config.dataset.eval_margin = image_size, margin
+    folder = tmp_path / "artifact"
+    export_artifact(folder, config, variables, test_source, (image_size, image_size))
+    coded = evaluate_artifact(Artifact.load(str(folder)), test_source, batch_size=137)
+    devices = make_devices("jit", jax.devices()[:1])
+    step = devices.compile_eval(steps.make_eval_step(build_model(config, 10, 1)))
+    batches = eval_batches(test_source, batch_size=137, image_size=image_size, margin=margin)
+    graph = evaluate_batches(step, variables, batches, devices)
+    assert coded["top1"] == pytest.approx(graph["top1"])
+    assert coded["bpp_estimated"] == pytest.approx(graph["bpp"], rel=1e-5)
+
+
+def test_what_evaluation_sees_of_a_source(config, folder, test_source):
+    artifact = Artifact.load(str(folder))
+    assert evaluation_view(artifact, test_source.info) == (0, 0)
+    assert evaluation_view(artifact, replace(test_source.info, image_size=None)) == (28, 0)
 
 
 def test_real_bytes_stay_near_the_estimate(folder, test_source):

@@ -14,7 +14,7 @@ from vae_jcc.artifact import Artifact
 from vae_jcc.coding import pack_file, pack_stream
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import eval_batches
-from vae_jcc.data.sources import Source, open_source
+from vae_jcc.data.sources import Source, SourceInfo, open_source
 from vae_jcc.entropy.categorical import symbol_bits
 from vae_jcc.entropy.factorized import bin_bits
 from vae_jcc.entropy.tabulate import as_float32, prior_layers
@@ -84,6 +84,18 @@ def check_fits(artifact: Artifact, source: Source) -> None:
         )
 
 
+def evaluation_view(artifact: Artifact, info: SourceInfo) -> tuple[int, int]:
+    """Returns (image_size, margin), as `eval_batches` takes them: what the encoder sees of the images of a source.
+
+    Where training brought its images to a size, evaluation does so too. Else images of one size stay as they are, and
+    others are brought to the model's input size.
+    """
+    d = artifact.config.dataset
+    if d.image_size:
+        return int(d.image_size), int(d.eval_margin)
+    return (0 if info.image_size else min(artifact.input_size)), 0
+
+
 def evaluate_artifact(
     artifact: Artifact,
     source: Source,
@@ -96,7 +108,7 @@ def evaluate_artifact(
 
     Args:
         artifact: the trained model.
-        source: images and labels; where their sizes differ they are brought to the artifact's input size.
+        source: images and labels, brought to the size that `evaluation_view` says.
         batch_size: images a step.
         dead_zone: of the encoder, see EdgeEncoder.
         progress: called with the number of images done so far.
@@ -120,8 +132,7 @@ def evaluate_artifact(
     estimate = (lambda s: codec.bits(s).sum(axis=(1, 2, 3))) if artifact.context else _make_estimate_fn(artifact)
 
     ranks, bits, payloads, sizes, singles = [], [], [], [], 0
-    image_size = 0 if source.info.image_size else min(artifact.input_size)
-    margin = artifact.config.dataset.eval_margin if image_size else 0
+    image_size, margin = evaluation_view(artifact, source.info)
     for batch in eval_batches(source, batch_size=batch_size, image_size=image_size, margin=margin):
         keep = batch["mask"] > 0
         images = batch["image"]

@@ -25,7 +25,7 @@ from vae_jcc.benchmark.references import make_evaluator, reference_config, train
 from vae_jcc.checkpoint import load_variables
 from vae_jcc.data.array_source import common_size, load_into_memory
 from vae_jcc.data.sources import Source, open_source
-from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.evaluate import evaluate_artifact, evaluation_view
 from vae_jcc.files import write_file
 from vae_jcc.publish import describe_run, describe_system
 
@@ -143,11 +143,12 @@ class RateAccuracy:
         self._point(f"{codec.name}_{quality}_{classifier}_seed{seed}", settings, make)
 
     def _model(self, artifact: Artifact) -> dict[str, Any]:
-        evaluation = evaluate_artifact(artifact, self._test, batch_size=artifact.config.eval.batch_size)
+        images = Sample(self._open(self._plan.split), self._plan.limit)
+        evaluation = evaluate_artifact(artifact, images, batch_size=artifact.config.eval.batch_size)
         evaluation |= {"dataset": self._plan.data, "data_note": self.note, "split": self._plan.split}
         trees = {part: artifact.variables(part) for part in ("encoder", "classifier")}
         variables = {kind: {part: tree[kind] for part, tree in trees.items()} for kind in ("params", "batch_stats")}
-        shape = (*common_size(self._test.info, 0), artifact.channels)
+        shape = (*common_size(images.info, evaluation_view(artifact, images.info)[0]), artifact.channels)
         return describe_system(artifact.config, variables, evaluation, shape, self._plan.command)
 
     def _point(self, name: str, settings: dict[str, Any], make: Callable[[], dict[str, Any]]) -> None:
@@ -271,14 +272,18 @@ class RateAccuracy:
         """Returns the pixels that are coded, by models and codecs alike."""
         return self._held(AsEvaluated(source, self._image_size, self._margin))
 
+    @cached_property
+    def _view(self) -> tuple[int, int]:
+        return evaluation_view(self._plan.network, self._open(self._plan.split).info)
+
+    @property
+    def _image_size(self) -> int:
+        """Side of the squares that are coded, as the network takes them; 0: images as they are."""
+        return self._view[0]
+
     @property
     def _margin(self) -> int:
-        return int(self._plan.network.config.dataset.eval_margin) if self._image_size else 0
-
-    @cached_property
-    def _image_size(self) -> int:
-        """Side of the squares that are coded, as the network takes them; 0 where the images have one size."""
-        return 0 if self._open(self._plan.split).info.image_size else min(self._plan.network.input_size)
+        return self._view[1]
 
     def _open(self, split: str) -> Source:
         return open_source(self._plan.data, split, data_dir=self._plan.data_dir or None)

@@ -18,7 +18,7 @@ from vae_jcc.coding import pack_stream, unpack_stream
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source
 from vae_jcc.edge import EdgeEncoder
-from vae_jcc.evaluate import check_fits
+from vae_jcc.evaluate import check_fits, evaluation_view
 from vae_jcc.losses import bits_per_pixel
 from vae_jcc.model_folder import ArtifactError
 from vae_jcc.receiver import Receiver
@@ -118,8 +118,7 @@ def measure_reconstruction(
 
 def _batches(artifact: Artifact, source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields images uint8 [b, H, W, C] and labels [b], without padding."""
-    image_size = 0 if source.info.image_size else min(artifact.input_size)
-    margin = artifact.config.dataset.eval_margin if image_size else 0
+    image_size, margin = evaluation_view(artifact, source.info)
     for batch in eval_batches(source, batch_size=_BATCH, image_size=image_size, margin=margin):
         keep = batch["mask"] > 0
         yield batch["image"][keep], batch["label"][keep]
