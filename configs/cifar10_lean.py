@@ -2,6 +2,10 @@
 
 Command:   python -m vae_jcc.main --config=configs/cifar10_lean.py
 Hardware:  as cifar10.py
+
+In front of the shipped model's receiver, which goes on learning, and with that model as the teacher:
+    --config.init_from=cifar10 --config.init_parts="('classifier','prior')" --config.loss.lam_warmup_epochs=4.0
+    --config.loss.teacher=cifar10 --config.loss.distill_weight=0.7
 """
 
 from ml_collections import ConfigDict
