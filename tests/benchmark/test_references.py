@@ -66,3 +66,10 @@ def test_a_reference_looks_at_the_coded_pixels_themselves(photos, monkeypatch):
         looked_at.clear()
         make_evaluator(reference, 2, 3)({"params": jnp.zeros(1)}, coded)
         np.testing.assert_array_equal(np.stack(looked_at), np.stack([coded[i]["image"] for i in range(len(coded))]))
+
+
+def test_a_reference_starts_from_all_of_its_start(tmp_path):
+    config = quickstart.get_config()
+    config.init_from, config.init_parts = "cifar10", ("classifier",)
+    reference = reference_config(config, name="r", epochs=1, seed=0, image_size=0, start=str(tmp_path))
+    assert (reference.init_from, reference.init_parts) == (str(tmp_path), ())

@@ -51,7 +51,7 @@ def reference_config(
             `CONTINUED_RATE` of the recipe's learning rate.
     """
     config = without_bottleneck(config)
-    config.name, config.seed, config.init_from = name, seed, start
+    config.name, config.seed, config.init_from, config.init_parts = name, seed, start, ()
     config.dataset.image_size, config.dataset.workers = image_size, 0
     config.dataset.margin = config.dataset.margin if image_size else 0
     config.train.epochs, config.train.max_steps = float(epochs), 0
