@@ -58,8 +58,10 @@ create() {
 
 install() {
     # The images' Python is too old: uv brings one. The checkout is sent as committed.
-    do_it git archive --format=tar.gz --prefix=vae_jcc/ --output=/tmp/vae_jcc.tar.gz HEAD
-    do_it gcloud compute tpus tpu-vm scp /tmp/vae_jcc.tar.gz "$NAME:" --zone="$ZONE" --worker=all
+    local archive
+    archive=$(git rev-parse --git-dir)/vae_jcc.tar.gz # in there it is this checkout's own, and git does not see it
+    do_it git archive --format=tar.gz --prefix=vae_jcc/ --output="$archive" HEAD
+    do_it gcloud compute tpus tpu-vm scp "$archive" "$NAME:" --zone="$ZONE" --worker=all
     everywhere "tar -xzf vae_jcc.tar.gz && python3 -m pip install -q --user uv && ~/.local/bin/uv venv --clear --python=3.12 ~/venv &&
  ~/.local/bin/uv pip install -q --python ~/venv/bin/python -e ~/vae_jcc 'jax[tpu]' &&
  (command -v gcsfuse || $GCSFUSE) && sudo mkdir -p /mnt/$BUCKET && sudo chmod 777 /mnt/$BUCKET && (mountpoint -q /mnt/$BUCKET || gcsfuse --implicit-dirs --rename-dir-limit=100000 $BUCKET /mnt/$BUCKET)"
