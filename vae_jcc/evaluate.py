@@ -131,7 +131,7 @@ def evaluate_artifact(
     quantizer, codec = artifact.quantizer.with_dead_zone(dead_zone), artifact.make_codec()
     estimate = (lambda s: codec.bits(s).sum(axis=(1, 2, 3))) if artifact.context else _make_estimate_fn(artifact)
 
-    ranks, bits, payloads, sizes, singles = [], [], [], [], 0
+    ranks, bits, payloads, sizes = [], [], [], []
     image_size, margin = evaluation_view(artifact, source.info)
     for batch in eval_batches(source, batch_size=batch_size, image_size=image_size, margin=margin):
         keep = batch["mask"] > 0
@@ -147,21 +147,27 @@ def evaluate_artifact(
         ranks.append(np.sum(logits > truth, axis=1)[keep])
         bits.append(np.asarray(estimate(decoded))[keep])
         payloads += coded
-        height, width = images.shape[1:3]
-        sizes += [(height, width)] * len(coded)
-        singles += sum(len(pack_file(p, artifact.fingerprint, height, width)) for p in coded)
+        sizes += [images.shape[1:3]] * len(coded)
         if progress is not None:
             progress(len(payloads))
     if not payloads:
         raise ValueError(f"{source.info.name} has no images in this split.")
-    rank, pixels = np.concatenate(ranks), sum(h * w for h, w in sizes)
-    payload = sum(map(len, payloads))
-    stream = len(pack_stream(payloads, artifact.fingerprint, sizes))
-    estimated = float(np.concatenate(bits).astype(np.float64).sum())
+    rank, estimated = np.concatenate(ranks), float(np.concatenate(bits).astype(np.float64).sum())
+    result = {"n_images": len(payloads), "top1": float(np.mean(rank == 0)), "top5": float(np.mean(rank < 5))}
+    result |= _rates(artifact.fingerprint, payloads, sizes, estimated)
+    if artifact.context:
+        result["context_params"] = sum(t.size for t in artifact.read_context().values())
+    return result
+
+
+def _rates(
+    fingerprint: bytes, payloads: list[bytes], sizes: list[tuple[int, int]], estimated: float
+) -> dict[str, float]:
+    """Returns what images of `sizes` cost, by estimated bits, payload, stream and files of their own."""
+    pixels, payload = sum(h * w for h, w in sizes), sum(map(len, payloads))
+    stream = len(pack_stream(payloads, fingerprint, sizes))
+    singles = sum(len(pack_file(p, fingerprint, h, w)) for p, (h, w) in zip(payloads, sizes, strict=True))
     return {
-        "n_images": len(payloads),
-        "top1": float(np.mean(rank == 0)),
-        "top5": float(np.mean(rank < 5)),
         "bpp_estimated": bits_per_pixel(estimated, pixels, 1),
         "bpp_payload": bits_per_pixel(8.0 * payload, pixels, 1),
         "bpp_file": bits_per_pixel(8.0 * stream, pixels, 1),
@@ -169,7 +175,7 @@ def evaluate_artifact(
         "bytes_payload": payload,
         "bytes_stream": stream,
         "payload_overhead": 8.0 * payload / estimated,
-    } | ({"context_params": sum(t.size for t in artifact.read_context().values())} if artifact.context else {})
+    }
 
 
 def _make_estimate_fn(artifact: Artifact) -> Callable[[np.ndarray], jax.Array]:

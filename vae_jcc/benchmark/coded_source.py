@@ -56,8 +56,10 @@ class AsEvaluated:
     def __getitem__(self, index: int) -> Example:
         """Returns {"image": uint8 [H, W, C], "label": int}."""
         example = self._source[index]
-        inside = slice(self._margin, self._margin + self._image_size or None)
-        return example | {"image": fit(example["image"], self._image_size + 2 * self._margin)[inside, inside]}
+        image = fit(example["image"], self._image_size + 2 * self._margin)
+        if self._margin:
+            image = image[self._margin : -self._margin, self._margin : -self._margin]
+        return example | {"image": image}
 
 
 class CodedSource:

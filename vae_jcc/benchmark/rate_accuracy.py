@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from vae_jcc.artifact import Artifact
+from vae_jcc.benchmark.bench_data import BenchData
 from vae_jcc.benchmark.codecs import Codec
-from vae_jcc.benchmark.coded_source import AsEvaluated, CodedSource, Sample
+from vae_jcc.benchmark.coded_source import CodedSource
 from vae_jcc.benchmark.collect import merge
 from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.benchmark.references import make_evaluator, reference_config, train_reference, training_size
 from vae_jcc.checkpoint import load_variables
-from vae_jcc.data.array_source import common_size, load_into_memory
-from vae_jcc.data.sources import Source, open_source
+from vae_jcc.data.array_source import common_size
+from vae_jcc.data.sources import Source
 from vae_jcc.evaluate import evaluate_artifact, evaluation_view
 from vae_jcc.files import write_file
 from vae_jcc.publish import describe_run, describe_system
@@ -75,6 +76,13 @@ class RateAccuracy:
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         """Takes the plan, and what to do with a line about each point that is made."""
         self._plan, self._say = plan, say
+        self._data = BenchData(
+            plan.data,
+            (plan.train_split, plan.validation_split, plan.split),
+            data_dir=plan.data_dir,
+            limit=plan.limit,
+            network=plan.network,
+        )
         self._runs: list[dict[str, Any]] = []
         self._coded: tuple[Codec, int, CodedSource] | None = None
         (plan.output / "points").mkdir(parents=True, exist_ok=True)
@@ -143,7 +151,7 @@ class RateAccuracy:
         self._point(f"{codec.name}_{quality}_{classifier}_seed{seed}", settings, make)
 
     def _model(self, artifact: Artifact) -> dict[str, Any]:
-        images = Sample(self._open(self._plan.split), self._plan.limit)
+        images = self._data.test_as_it_comes
         evaluation = evaluate_artifact(artifact, images, batch_size=artifact.config.eval.batch_size)
         evaluation |= {"dataset": self._plan.data, "data_note": self.note, "split": self._plan.split}
         trees = {part: artifact.variables(part) for part in ("encoder", "classifier")}
@@ -176,10 +184,10 @@ class RateAccuracy:
             name=f"clean_seed{seed}",
             epochs=plan.clean_epochs,
             seed=seed,
-            image_size=self._image_size,
+            image_size=self._data.image_size,
             start=str(plan.network.folder) if plan.warm_start else "",
         )
-        return self._trained(config, self._training_settings(seed), lambda: (self._train, self._validation))
+        return self._trained(config, self._training_settings(seed), lambda: (self._data.train, self._data.validation))
 
     def _fine_tuned(self, codec: Codec, quality: int, seed: int) -> tuple[Any, Path]:
         """Returns configuration and folder of the classifier for one codec and quality, trained if need be."""
@@ -191,15 +199,15 @@ class RateAccuracy:
             name=f"{codec.name}_{quality}_seed{seed}",
             epochs=plan.finetune_epochs,
             seed=seed,
-            image_size=self._image_size,
+            image_size=self._data.image_size,
             start=str(self._clean(seed)[1] / "best"),
         )
         return self._trained(
             config,
             settings,
             lambda: (
-                CodedSource(self._train, codec, quality, training_size(config)),
-                CodedSource(self._validation, codec, quality),
+                CodedSource(self._data.train, codec, quality, training_size(config)),
+                CodedSource(self._data.validation, codec, quality),
             ),
         )
 
@@ -219,8 +227,12 @@ class RateAccuracy:
 
     @property
     def _data_settings(self) -> dict[str, Any]:
-        facts = {"size": common_size(self._test.info, 0), "eval_margin": self._margin}
-        return {"dataset": self._plan.data, "split": self._plan.split, "n_images": len(self._test)} | facts
+        facts = {"size": self._data.shape[:2], "eval_margin": self._data.margin}
+        return {
+            "dataset": self._plan.data,
+            "split": self._plan.split,
+            "n_images": len(self._data.test_as_it_comes),
+        } | facts
 
     def _training_settings(self, seed: int) -> dict[str, Any]:
         plan = self._plan
@@ -228,8 +240,8 @@ class RateAccuracy:
             "dataset": plan.data,
             "train_split": plan.train_split,
             "validation_split": plan.validation_split,
-            "image_size": self._image_size,
-            "eval_margin": self._margin,
+            "image_size": self._data.image_size,
+            "eval_margin": self._data.margin,
             "network": _digest(dict(plan.network.settings)),
             "start": dict(plan.network.digests) if plan.warm_start else {},
             "clean_epochs": plan.clean_epochs,
@@ -242,70 +254,24 @@ class RateAccuracy:
         return facts | ({"finetune_epochs": plan.finetune_epochs} if classifier == FINE_TUNED else {})
 
     def _coding_settings(self, codec: Codec, quality: int) -> dict[str, Any]:
-        shape = (*common_size(self._test.info, 0), self._test.info.channels)
-        options = [writer(quality, shape) for writer in codec.writers]
+        options = [writer(quality, self._data.shape) for writer in codec.writers]
         return {"codec": codec.name, "quality": quality, "options": options}
-
-    # The data.
 
     @property
     def note(self) -> str:
         """What must be said beside the figures, such as "JPEG-75 copy"."""
-        return self._test.info.note
-
-    @cached_property
-    def _test(self) -> Source:
-        return self._evaluated(Sample(self._open(self._plan.split), self._plan.limit))
-
-    @cached_property
-    def _train(self) -> Source:
-        side = self._plan.network.config.dataset
-        return self._held(
-            self._open(self._plan.train_split), self._image_size and self._image_size + 2 * int(side.margin)
-        )
-
-    @cached_property
-    def _validation(self) -> Source:
-        return self._evaluated(self._open(self._plan.validation_split))
-
-    def _evaluated(self, source: Source) -> Source:
-        """Returns the pixels that are coded, by models and codecs alike."""
-        return self._held(AsEvaluated(source, self._image_size, self._margin))
-
-    @cached_property
-    def _view(self) -> tuple[int, int]:
-        return evaluation_view(self._plan.network, self._open(self._plan.split).info)
-
-    @property
-    def _image_size(self) -> int:
-        """Side of the squares that are coded, as the network takes them; 0: images as they are."""
-        return self._view[0]
-
-    @property
-    def _margin(self) -> int:
-        return self._view[1]
-
-    def _open(self, split: str) -> Source:
-        return open_source(self._plan.data, split, data_dir=self._plan.data_dir or None)
-
-    def _held(self, source: Source, side: int = 0) -> Source:
-        """Returns the source decoded in memory where that is not too large, so that every codec need not decode it."""
-        height, width = common_size(source.info, side)
-        limit = self._plan.network.config.dataset.memory_limit
-        return (
-            load_into_memory(source, side) if len(source) * height * width * source.info.channels <= limit else source
-        )
+        return self._data.test_as_it_comes.info.note
 
     def _coded_test(self, codec: Codec, quality: int) -> CodedSource:
         """Returns the test images after a codec; the latest is kept, for the next seed."""
         if self._coded is None or self._coded[:2] != (codec, quality):
-            self._coded = codec, quality, CodedSource(self._test, codec, quality)
+            self._coded = codec, quality, CodedSource(self._data.test, codec, quality)
         return self._coded[2]
 
     @cached_property
     def _evaluate(self) -> Callable[[Any, Source], dict[str, float]]:
         config = self._clean(self._plan.seeds[0])[0]
-        return make_evaluator(config, self._test.info.num_classes, self._test.info.channels)
+        return make_evaluator(config, self._data.test.info.num_classes, self._data.test.info.channels)
 
 
 def _digest(settings: dict[str, Any]) -> str:
