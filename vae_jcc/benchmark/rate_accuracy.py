@@ -227,12 +227,13 @@ class RateAccuracy:
 
     @property
     def _data_settings(self) -> dict[str, Any]:
-        facts = {"size": self._data.shape[:2], "eval_margin": self._data.margin}
         return {
             "dataset": self._plan.data,
             "split": self._plan.split,
             "n_images": len(self._data.test_as_it_comes),
-        } | facts
+            "size": self._data.shape[:2],
+            "eval_margin": self._data.margin,
+        }
 
     def _training_settings(self, seed: int) -> dict[str, Any]:
         plan = self._plan
