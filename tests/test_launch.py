@@ -15,7 +15,8 @@ from launch.local import run_together
 
 _ROOT = Path(__file__).parents[1]
 _SCRIPTS = sorted((_ROOT / "launch").glob("*.sh"))
-_SLEEPER = "import signal, time; print('up', flush=True); time.sleep(600)"
+# One write, so that the lines of two processes with one pipe do not mix.
+_SLEEPER = r"import os, time; os.write(1, b'up\n'); time.sleep(600)"
 
 
 # What the manifests use of JobSet's and Jobs' fields; a field that is not listed is a mistake.
@@ -206,7 +207,8 @@ def test_signals_reach_every_process():
     )
     environment = os.environ | {"PYTHONPATH": str(_ROOT)}
     launcher = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, text=True)
-    assert [launcher.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
+    lines = [launcher.stdout.readline() for _ in range(2)]
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(timeout=300) == 128 + signal.SIGTERM
+    code = launcher.wait(timeout=300)
     launcher.stdout.close()
+    assert (lines, code) == (["up\n", "up\n"], 128 + signal.SIGTERM)
