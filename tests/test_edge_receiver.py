@@ -168,6 +168,15 @@ def test_large_claims_are_refused(tiny_folder: Path, edge: EdgeEncoder, pictures
         careful.symbols(edge.compress(pictures[0]))
 
 
+def test_bytes_come_in_any_buffer(edge: EdgeEncoder, receiver: Receiver, pictures: np.ndarray) -> None:
+    """As sockets and shared memory hand them over."""
+    data = edge.compress(pictures[0])
+    for buffer in (bytearray(data), memoryview(data)):
+        np.testing.assert_array_equal(receiver.symbols(buffer), receiver.symbols(data))
+        np.testing.assert_array_equal(receiver.classify([buffer, data]), receiver.classify([data, data]))
+        assert receiver.inspect(buffer) == receiver.inspect(data) and receiver.recode(buffer, "range") == data
+
+
 def test_recoding_keeps_the_symbols(edge: EdgeEncoder, receiver: Receiver, rng: np.random.Generator) -> None:
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((16, 16), (9, 31), (16, 16))]
     for data in (edge.compress(images[1]), edge.compress_stream(images)):

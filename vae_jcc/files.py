@@ -9,12 +9,22 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file through a temporary one beside it; an existing file is replaced.
+    """Writes a file through a temporary one beside it; an existing file is replaced, or the one that a link names.
+
+    What is there and no regular file (a device, a pipe) is written to.
 
     Raises:
-        OSError: the folder does not exist or cannot be written.
+        OSError: the folder does not exist or cannot be written, or `path` is a folder; it names `path`.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path = path.resolve()
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # and not the temporary file
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -13,8 +13,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-from jax.experimental.multihost_utils import reached_preemption_sync_point
-
 EXIT_INTERRUPTED = 130
 EXIT_PREEMPTED = 75
 
@@ -73,5 +71,7 @@ class StopSignals:
             step: steps done; with many processes all ask after each of them.
         """
         if self._processes > 1:
+            from jax.experimental.multihost_utils import reached_preemption_sync_point
+
             return (self._received or Preempted()) if reached_preemption_sync_point(step) else None
         return self._received

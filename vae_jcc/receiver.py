@@ -26,7 +26,8 @@ from vae_jcc.coding import (
 )
 from vae_jcc.grouping import by_key
 
-Data = bytes | Sequence[bytes]
+Buffer = bytes | bytearray | memoryview
+Data = Buffer | Sequence[Buffer]
 Size = tuple[int, int]
 
 
@@ -100,7 +101,7 @@ class Receiver:
         )
         return pictures[0] if self._is_single(data) else pictures
 
-    def recode(self, data: bytes, coder: str) -> bytes:
+    def recode(self, data: Buffer, coder: str) -> bytes:
         """Returns a file or stream with the same symbols coded by another entropy coder, a name in CODERS.
 
         Raises:
@@ -108,7 +109,7 @@ class Receiver:
             ValueError: there is no such coder.
         """
         codec = self._codec(coder)
-        header, payloads, sizes = self._unpack(data)
+        header, payloads, sizes = self._unpack(bytes(data))
         decoded = self._decode_payloads(payloads, sizes, [header.coder_id] * header.count)
         for places in by_key(symbols.shape for symbols in decoded).values():
             for i, payload in zip(places, codec.encode_batch(np.stack([decoded[i] for i in places])), strict=True):
@@ -117,7 +118,7 @@ class Receiver:
             return pack_stream(payloads, self.artifact.fingerprint, sizes, codec.coder_id)
         return pack_file(payloads[0], self.artifact.fingerprint, *sizes[0], codec.coder_id)
 
-    def inspect(self, data: bytes) -> dict[str, Any]:
+    def inspect(self, data: Buffer) -> dict[str, Any]:
         """Returns what a file or stream is made of, as JSON values; runs no network.
 
         Returns:
@@ -127,6 +128,7 @@ class Receiver:
             checksum too; "total"), "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the
             codec's exact code length. Their sum is the payload but for the coder's last few bits an image.
         """
+        data = bytes(data)
         header, payloads, sizes = self._unpack(data)
         decoded = self._decode_payloads(payloads, sizes, [header.coder_id] * header.count)
         bits = self._codec(CODERS[header.coder_id]).bits
@@ -154,7 +156,7 @@ class Receiver:
         return self._codecs[coder]
 
     def _is_single(self, data: Data) -> bool:
-        return isinstance(data, bytes) and peek(data).kind == "file"
+        return isinstance(data, Buffer) and peek(bytes(data)).kind == "file"
 
     def _unpack(self, data: bytes) -> tuple[Header, list[bytes], list[Size]]:
         fingerprint = self.artifact.fingerprint
@@ -168,8 +170,8 @@ class Receiver:
     def _decode(self, data: Data) -> tuple[list[np.ndarray], list[Size]]:
         """Returns the symbols [h, w, c] and (H, W) of each picture."""
         payloads, sizes, coder_ids = [], [], []
-        for item in [data] if isinstance(data, bytes) else data:
-            header, more_payloads, more_sizes = self._unpack(item)
+        for item in [data] if isinstance(data, Buffer) else data:
+            header, more_payloads, more_sizes = self._unpack(bytes(item))
             payloads += more_payloads
             sizes += more_sizes
             coder_ids += [header.coder_id] * header.count

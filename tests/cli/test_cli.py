@@ -14,6 +14,8 @@ import vae_jcc
 from vae_jcc import EdgeEncoder, Receiver, model_folder
 from vae_jcc.artifact_writing import add_evaluation
 from vae_jcc.cli import main
+from vae_jcc.coding import pack_file
+from vae_jcc.interrupt import Preempted
 
 Capture = pytest.CaptureFixture[str]
 # Subprocesses run in a test's own folder: they find the package there whether or not it is installed.
@@ -287,9 +289,76 @@ def test_results_that_need_a_folder(folder: Path, model: str, capsys: Capture) -
     Path("file").write_text("")
     for output in ("-", "file"):
         assert main(["encode", "--model", model, "pics", "-o", output]) == 1
-        assert "3 inputs need a folder as --output" in capsys.readouterr().err
+        assert "need a folder as --output" in capsys.readouterr().err
     assert main(["encode", "--model", model, "pics", "--stream"]) == 1
     assert "--output" in capsys.readouterr().err
+
+
+def test_a_folder_of_one_picture_is_a_folder_too(folder: Path, model: str, capsys: Capture) -> None:
+    Path("pics/a.png").rename("one.png")
+    Path("pics/deep/a.png").unlink()
+    assert main(["encode", "--model", model, "pics", "-o", "out"]) == 0
+    assert Path("out/deep/b.vjc").is_file()
+    assert main(["encode", "--model", model, "pics/deep", "-o", "one.png"]) == 1
+    assert "those of a folder, need a folder as --output" in capsys.readouterr().err
+
+
+def test_a_link_and_a_pipe_stay_what_they_are(folder: Path, model: str) -> None:
+    Path("real.vjc").write_bytes(b"old")
+    Path("link.vjc").symlink_to("real.vjc")
+    assert main(["encode", "--model", model, "pics/a.png", "-o", "link.vjc"]) == 0
+    data = Path("real.vjc").read_bytes()
+    assert Path("link.vjc").is_symlink() and len(data) > 3
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert main(["encode", "--model", model, "pics/a.png", "-o", "pipe"]) == 0
+    assert os.read(reader, 10**6) == data and Path("pipe").is_fifo()
+    os.close(reader)
+
+
+def test_what_needs_too_much_memory_spoils_nothing_else(
+    folder: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Neither where JAX has none left, nor where NumPy has none; a fault of the program still passes through."""
+    compress_all = EdgeEncoder.compress_all
+
+    def fail(error: Exception) -> None:
+        def compress_or_fail(edge: EdgeEncoder, images: list[np.ndarray]) -> list[bytes]:
+            if any(image.shape[1] == 12 for image in images):
+                raise error
+            return compress_all(edge, images)
+
+        monkeypatch.setattr(EdgeEncoder, "compress_all", compress_or_fail)
+
+    Image.open("grey.png").convert("RGB").save("pics/b.png")  # 12 pixels wide
+    for error in (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), MemoryError()):
+        fail(error)
+        assert main(["encode", "--model", model, "pics", "-o", "out"]) == 1
+        assert len(list(Path("out").rglob("*.vjc"))) == 3
+        assert [line.split(":")[1] for line in _errors(capsys)] == [" pics/b.png"]
+    fail(KeyError("a fault"))
+    with pytest.raises(KeyError):
+        main(["encode", "--model", model, "pics", "-o", "out"])
+
+
+def test_a_file_that_announces_a_vast_picture_is_refused(folder: Path, model: str, capsys: Capture) -> None:
+    fingerprint = Receiver.load(model).artifact.fingerprint
+    Path("vast.vjc").write_bytes(pack_file(b"", fingerprint, 8192, 8192))
+    main(["encode", "--model", model, "pics/a.png"])
+    capsys.readouterr()
+    for command in ("classify", "decode", "reconstruct", "inspect"):
+        assert main([command, "--model", model, "vast.vjc"]) == 1
+        assert "8192 x 8192 is more than 33554432 pixels" in capsys.readouterr().err
+        assert main([command, "--model", model, "pics/a.vjc", "--max-pixels", "255"]) == 1
+        assert "16 x 16 is more than 255 pixels" in capsys.readouterr().err
+
+
+def test_sigterm_in_a_training_is_no_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: object) -> int:
+        raise Preempted
+
+    monkeypatch.setattr("vae_jcc.cli.models.list_models", stopped)
+    assert main(["models"]) == 75
 
 
 def test_nothing_is_half_written(folder: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -327,6 +396,9 @@ def test_evaluate_prints_and_writes_the_figures(
     assert figures["top1"] == pytest.approx(right.mean())
     assert main([*arguments, "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == figures
+    assert main([*arguments, "--json", "pics"]) == 1  # a folder: the figures are printed all the same
+    captured = capsys.readouterr()
+    assert captured.out == text and captured.err.splitlines()[-1] == "vae-jcc: Is a directory: pics"
     assert main(["evaluate", "--model", model, "--data", "folder:pics", "--split", "train"]) == 1
     assert len(_errors(capsys)) == 1
 

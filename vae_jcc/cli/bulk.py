@@ -20,11 +20,17 @@ def error_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def is_of_input(error: Exception) -> bool:
+    """Returns whether an error speaks of the input: it is bad, cannot be read, or takes more memory than there is."""
+    out_of_memory = isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")  # JAX's
+    return isinstance(error, (ValueError, OSError, MemoryError)) or out_of_memory
+
+
 class Bulk(Generic[Item, Result]):
     """Loads inputs, works on them in batches, and stores the results; counts what failed.
 
-    Bad input (ValueError and its kind, OSError) is reported in a line on standard error; everything else is a fault of
-    the program and passes through.
+    Bad input (`is_of_input`) is reported in a line on standard error; everything else is a fault of the program and
+    passes through.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class Bulk(Generic[Item, Result]):
             for source in inputs:
                 try:
                     item = self._load(source)
-                except (ValueError, OSError) as error:
+                except Exception as error:
                     self._report(source, error)
                     progress.advance(task)
                     continue
@@ -75,8 +81,8 @@ class Bulk(Generic[Item, Result]):
             return
         try:
             results = self._compute([item for _, item in batch])
-        except (ValueError, OSError) as error:
-            if len(batch) == 1:
+        except Exception as error:
+            if len(batch) == 1 or not is_of_input(error):
                 self._report(batch[0][0], error)
                 return
             # One of them is bad: the others still have to be done.
@@ -88,9 +94,12 @@ class Bulk(Generic[Item, Result]):
                 self._store(source, item, result)
             except BrokenPipeError:
                 raise  # nobody reads any more: that is no fault of this input
-            except (ValueError, OSError) as error:
+            except Exception as error:
                 self._report(source, error)
 
     def _report(self, source: Input, error: Exception) -> None:
+        """Counts and prints an error that speaks of the input; raises any other."""
+        if not is_of_input(error):
+            raise error
         self.failed += 1
         print(f"vae-jcc: {source}: {error_line(error)}", file=sys.stderr)

@@ -76,7 +76,7 @@ def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, l
 
 def recode(options: Namespace) -> int:
     """Writes files and streams with the same symbols coded by another entropy coder."""
-    receiver = Receiver.load(options.model)
+    receiver = Receiver.load(options.model, options.max_pixels)
     receiver.artifact.make_codec(options.coder)  # a coder that cannot be used is told once, not for every file
     inputs = expand(options.inputs, CODED)
     outputs = Outputs(options.output, inputs)
@@ -91,13 +91,13 @@ def recode(options: Namespace) -> int:
 
 def decode(options: Namespace) -> int:
     """Writes latent symbols as .npy: int32 [h, w, c] of a file, [B, h, w, c] of a stream."""
-    receiver = Receiver.load(options.model)
+    receiver = Receiver.load(options.model, options.max_pixels)
     return _convert(options, receiver.symbols, to_npy, ".npy", keep_name=False, stack=True)
 
 
 def reconstruct(options: Namespace) -> int:
     """Writes the pictures that the decoder makes, as PNG; a stream's are numbered."""
-    receiver = Receiver.load(options.model)
+    receiver = Receiver.load(options.model, options.max_pixels)
     return _convert(options, receiver.reconstruct, to_png, ".png", keep_name=True, stack=False)
 
 

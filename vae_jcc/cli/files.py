@@ -13,7 +13,7 @@ from PIL import Image
 from vae_jcc.data.images import decode_image, resize_and_crop
 from vae_jcc.files import write_file
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 CODED = (".vjc",)
 STANDARD = Path("-")
 
@@ -25,10 +25,12 @@ class Input:
     Attributes:
         path: of the file, or STANDARD.
         relative: what an output folder calls it: its path within the folder that was given, or its name.
+        of_folder: whether a folder or a pattern named it, which may name more another time.
     """
 
     path: Path
     relative: Path
+    of_folder: bool = False
 
     def __str__(self) -> str:
         """Names it in messages."""
@@ -64,12 +66,12 @@ def expand(names: Iterable[str], suffixes: tuple[str, ...]) -> list[Input]:
             found = [Input(STANDARD, Path("stdin"))]
         elif path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-            found = [Input(p, p.relative_to(path)) for p in files]
+            found = [Input(p, p.relative_to(path), of_folder=True) for p in files]
         elif path.exists():
             found = [Input(path, Path(path.name))]
         else:
             matches = sorted(Path(p) for p in glob.glob(name, recursive=True))
-            found = [Input(p, Path(p.name)) for p in matches if p.is_file()]
+            found = [Input(p, Path(p.name), of_folder=True) for p in matches if p.is_file()]
         inputs += found or [Input(path, path)]
     return inputs
 
@@ -87,11 +89,11 @@ class Outputs:
         Raises:
             ValueError: several results were to go to standard output or into one file.
         """
-        self._several = len(inputs) > 1
+        self._in_folder = len(inputs) > 1 or any(source.of_folder for source in inputs)
         self._output = output
         self._taken: set[Path] = set()
-        if self._several and (output == "-" or Path(output).is_file()):
-            raise ValueError(f"{len(inputs)} inputs need a folder as --output; {output} is none.")
+        if (output == "-" and len(inputs) > 1) or (self._in_folder and Path(output).is_file()):
+            raise ValueError(f"Several inputs, or those of a folder, need a folder as --output; {output} is none.")
 
     def place(self, source: Input, suffix: str, *, keep_name: bool = False) -> Path:
         """Returns where the result of one input goes; STANDARD is standard output.
@@ -108,7 +110,7 @@ class Outputs:
         if self._output == "-" or (not self._output and source.path == STANDARD):
             return STANDARD
         folder = Path(self._output)
-        if self._output and not self._several and not folder.is_dir() and not self._output.endswith("/"):
+        if self._output and not self._in_folder and not folder.is_dir() and not self._output.endswith("/"):
             return folder
         base = folder / source.relative if self._output else source.path
         target = base.with_name(base.name + suffix) if keep_name else base.with_suffix(suffix)
@@ -129,7 +131,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def to_picture(data: bytes, channels: int, size: tuple[int, int] | None) -> np.ndarray:
-    """Returns a picture file's pixels, uint8 [H, W, channels], upright as its EXIF says.
+    """Returns a picture file's pixels, uint8 [H, W, channels], upright as the EXIF of a JPEG or WebP says.
 
     Args:
         data: of a PNG, JPEG, WebP or another format that Pillow reads.

@@ -10,7 +10,8 @@ from typing import Any
 from vae_jcc import __version__
 from vae_jcc.cli import bench, coding, models, profile, reading
 from vae_jcc.cli.bulk import error_line
-from vae_jcc.coding import CODERS
+from vae_jcc.coding import CODERS, MAX_PIXELS
+from vae_jcc.interrupt import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 
 _INPUTS = "files, folders (searched at any depth), quoted globs, or - for standard input"
 _CODER = "entropy coder; tfc needs an environment of its own (docs/tfc.md)"
@@ -21,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand.
 
     Returns:
-        The exit status: 0 all done, 1 bad input (each told in a line on standard error), 2 bad usage, 130 interrupted.
+        The exit status: 0 all done, 1 bad input (each told in a line on standard error), 2 bad usage, 130 interrupted,
+        75 stopped by SIGTERM while a classifier was trained, with a checkpoint.
     """
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
@@ -49,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vae-jcc: this command needs {error.name}, which is not installed here: {where}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+    except Preempted:
+        return EXIT_PREEMPTED
 
 
 def build_parser() -> ArgumentParser:
@@ -80,15 +84,18 @@ def _add_coding(commands: Any) -> None:
     _add_json(encode)
     decode = _command(commands, "decode", coding.decode, ".vjc files to latent symbols as .npy (needs no JAX)")
     _add_inputs(decode)
+    _add_max_pixels(decode)
     _add_output(decode, "photo.npy beside photo.vjc")
     recode = _command(commands, "recode", coding.recode, "the same symbols by another entropy coder (needs no JAX)")
     _add_inputs(recode)
+    _add_max_pixels(recode)
     recode.add_argument("--coder", choices=CODERS, required=True, help=_CODER)
     _add_output(recode, "photo.tfc.vjc beside photo.vjc")
     reconstruct = _command(
         commands, "reconstruct", coding.reconstruct, ".vjc files to PNG pictures, where the model has a decoder"
     )
     _add_inputs(reconstruct)
+    _add_max_pixels(reconstruct)
     _add_output(reconstruct, "photo.vjc.png beside photo.vjc")
 
 
@@ -97,6 +104,7 @@ def _add_reading(commands: Any) -> None:
         commands, "classify", reading.classify, "name what .vjc files, or pictures (coded in memory first), show"
     )
     _add_inputs(classify)
+    _add_max_pixels(classify)
     classify.add_argument("--top", type=_positive, default=3, metavar="N", help="classes to name; default 3")
     _add_resize(classify)
     _add_batch_size(classify, 256)
@@ -104,6 +112,7 @@ def _add_reading(commands: Any) -> None:
     inspect = _command(commands, "inspect", reading.inspect, "what .vjc files are made of (needs no JAX)")
     inspect.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS)
     inspect.add_argument("--model", default="", metavar="NAME|DIR", help=f"{_MODEL}; without: the header alone")
+    _add_max_pixels(inspect)
     _add_json(inspect)
 
 
@@ -145,6 +154,11 @@ def _add_dead_zone(parser: ArgumentParser) -> None:
 def _add_resize(parser: ArgumentParser) -> None:
     text = "scale and centre-crop pictures to the model's input size first; default: code them as they are"
     parser.add_argument("--resize", action="store_true", help=text)
+
+
+def _add_max_pixels(parser: ArgumentParser) -> None:
+    text = f"refuse .vjc files that announce a larger picture; default {MAX_PIXELS:,}"
+    parser.add_argument("--max-pixels", type=_positive, default=MAX_PIXELS, metavar="N", help=text)
 
 
 def _add_batch_size(parser: ArgumentParser, default: int) -> None:

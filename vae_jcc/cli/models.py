@@ -95,11 +95,11 @@ def evaluate(options: Namespace) -> int:
     result |= {"dataset": name, "data_note": note, "split": split}
     result |= {"dead_zone": options.dead_zone} if options.dead_zone else {}
     result |= describe_run(shlex.join(["vae-jcc", *sys.argv[1:]]))
-    if options.json:
-        write_bytes(Path(options.json), (json.dumps(result, indent=1) + "\n").encode())
     if options.json != str(STANDARD):
         print(f"{name}{f' ({note})' if note else ''}, split {split}: {result['n_images']:,} images")
         print(f"top-1 {result['top1']:.2%}  top-5 {result['top5']:.2%}")
         for key, text in _RATES.items():
             print(f"{result[key]:.4f} bpp {text}")
+    if options.json:  # last: figures that have been printed are not lost where it cannot be written
+        write_bytes(Path(options.json), (json.dumps(result, indent=1) + "\n").encode())
     return 0

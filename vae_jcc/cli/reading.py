@@ -28,7 +28,7 @@ class _Classify:
 
     def __init__(self, options: Namespace) -> None:
         self._options = options
-        self._receiver = Receiver.load(options.model)
+        self._receiver = Receiver.load(options.model, options.max_pixels)
 
     @cached_property
     def _edge(self) -> Any:
@@ -80,7 +80,7 @@ class _Classify:
 
 def inspect(options: Namespace) -> int:
     """Prints what files and streams are made of; without a model, what their headers say."""
-    receiver = Receiver.load(options.model) if options.model else None
+    receiver = Receiver.load(options.model, options.max_pixels) if options.model else None
 
     def describe(data: bytes) -> dict[str, Any]:
         return _header_fields(data) if receiver is None else receiver.inspect(data)

@@ -16,7 +16,9 @@ from vae_jcc.coding.errors import BitstreamError
 from vae_jcc.coding.fields import FieldReader, side_bytes, varint_bytes
 
 VERSION = 1
-MAX_PIXELS = 2**28  # 16,384 x 16,384
+# 33 million, such as 8,192 x 4,096: whoever knows a model can write a file of a few bytes that announces any size, and
+# the shipped model's classifier takes some 150 bytes of memory a pixel.
+MAX_PIXELS = 2**25
 
 _MAGIC = 0xCA
 _STREAM, _SIZES_DIFFER = 0x10, 0x08  # bits of the flags byte: version << 5 | stream | sizes differ | coder id
