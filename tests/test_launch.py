@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launch import sweep
 from launch.local import run_together
 
 _ROOT = Path(__file__).parents[1]
@@ -181,6 +183,26 @@ def test_the_sweep_starts_runs_whose_flags_are_understood(tmp_path):
     arguments = [f"--workdir={tmp_path}", "--lam=1", "--", "--config=configs/quickstart.py", "--mode=eval"]
     code, _, error = call(sys.executable, "-m", "launch.sweep", *arguments)
     assert code == 1 and f"No artifact in {tmp_path}/lam_1" in error
+
+
+def test_the_sweep_leaves_alone_what_the_same_command_made(tmp_path):
+    [command] = sweep.make_commands(tmp_path, [0.3], ["--config=c.py"])
+    [other] = sweep.make_commands(tmp_path, [0.3], ["--config=c.py", "--config.entropy.context.kind=parallel"])
+    assert not sweep._finished(command)
+    (tmp_path / "lam_0.3").mkdir()
+    recorded = shlex.join(["python", *command[1:]])
+    (tmp_path / "lam_0.3" / "result.json").write_text(json.dumps([{"command": recorded}]))
+    assert sweep._finished(command) and not sweep._finished(other)
+    close = {command[-2] for command in sweep.make_commands(tmp_path, [0.1234561, 0.1234564], [])}
+    assert len(close) == 2
+
+
+def test_a_sweep_over_lam_needs_a_loss_with_lam(tmp_path):
+    arguments = [f"--workdir={tmp_path}", "--lam=1", "--dry-run", "--", "--config=configs/paper/ae_v1.py"]
+    code, _, error = call(sys.executable, "-m", "launch.sweep", *arguments)
+    assert code == 2 and "hinge" in error
+    arguments.append("--config.loss.hinge_beta=0")
+    assert call(sys.executable, "-m", "launch.sweep", *arguments)[0] == 0
 
 
 def test_one_process_killed_ends_the_others(capfd, monkeypatch):
