@@ -15,6 +15,7 @@ Command:   python benchmarks/context_coding.py --model DIR --output results/entr
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -64,7 +65,9 @@ def main() -> None:
         "mismatched_images": _mismatches(options.model, symbols),
         "mismatched_logits": _mismatched_logits(artifact, symbols[:256]),
     } | _speed(artifact, symbols[:DECODED_AT_ONCE], options.rounds)
-    report |= describe_run(f"python benchmarks/context_coding.py --model {options.model}") | machine("numpy", "jax")
+    report |= describe_run(shlex.join(["python", "benchmarks/context_coding.py", *sys.argv[1:]])) | machine(
+        "numpy", "jax"
+    )
     print(json.dumps(report, indent=1))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n")

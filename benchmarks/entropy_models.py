@@ -8,7 +8,9 @@ to real bytes and classified from them. Speeds are of coding alone, symbols to p
 
 import argparse
 import json
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -69,7 +71,7 @@ def main() -> None:
         "data_note": base.dataset_note,
         "split": d.test_split,
         "entries": entries,
-    } | describe_run(f"python benchmarks/entropy_models.py --model {options.model}")
+    } | describe_run(shlex.join(["python", "benchmarks/entropy_models.py", *sys.argv[1:]]))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n")
 

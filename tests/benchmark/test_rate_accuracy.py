@@ -236,3 +236,20 @@ def test_a_missing_plugin_stops_the_run_before_any_work(model, tmp_path, capsys,
     assert main(["bench", "rate-accuracy", "--model", model, "-o", str(tmp_path / "out")]) == 1
     assert "pip install 'vae-jcc[codecs]'" in capsys.readouterr().err
     assert not Path(tmp_path / "out").exists()
+
+
+def test_qualities_of_one_rate_are_one_point_of_the_curve():
+    """Neighbouring qualities can make the same bytes, and the lowest no payload at all."""
+
+    def system(name, rates, **facts):
+        accuracies = [0.5 + 0.01 * i for i in range(len(rates))]
+        points = [
+            {"label": f"quality={i}", "seeds": [0], "top1": [a], "top5": [0.9], "bpp_payload": [r], "bpp_file": [r + 1]}
+            for i, (r, a) in enumerate(zip(rates, accuracies, strict=True))
+        ]
+        return {"system": name, "codec": name, "classifier": "clean", "rate": "bpp_payload", "points": points} | facts
+
+    jpeg = system("jpeg", [0.1, 0.2, 0.4, 0.8, 1.6])
+    double = system("avif", [0.0, 0.1, 0.2, 0.2, 0.4, 0.8, 1.6])
+    best = report.add_bd_accuracy([jpeg, double])
+    assert best == "avif" and double["bd_accuracy"]["over_jpeg"] == pytest.approx(1.9, abs=0.3)

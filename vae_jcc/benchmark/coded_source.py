@@ -11,7 +11,7 @@ from vae_jcc.losses import bits_per_pixel
 
 
 class Sample:
-    """`count` examples of a source, spread evenly over it: folders are sorted by class."""
+    """`count` examples of a source, spread evenly over it: sources may be sorted by class."""
 
     def __init__(self, source: Source, count: int) -> None:
         """Takes all of the source where `count` is 0 or more than it has."""

@@ -101,10 +101,17 @@ def _delta(system: System, reference: System) -> float | str:
 
 
 def _curve(system: System) -> tuple[list[float], list[float]]:
-    """Returns rates (bpp) and top-1 (%), means over seeds."""
-    rate = system.get("rate", "bpp_file")
-    points = system["points"]
-    return [float(np.mean(p[rate])) for p in points], [100 * float(np.mean(p["top1"])) for p in points]
+    """Returns rates (bpp) and top-1 (%), means over seeds.
+
+    Of points at one rate the best is taken (neighbouring qualities can make the same bytes); none at a rate of 0, which
+    has no logarithm.
+    """
+    best: dict[float, float] = {}
+    for point in system["points"]:
+        rate, top1 = (float(np.mean(point[key])) for key in (system.get("rate", "bpp_file"), "top1"))
+        if rate > 0:
+            best[rate] = max(100 * top1, best.get(rate, 0.0))
+    return list(best), list(best.values())
 
 
 def _styled(system: System) -> System:
