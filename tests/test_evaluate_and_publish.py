@@ -14,9 +14,10 @@ from configs import quickstart
 from vae_jcc import steps
 from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark import jpeg
+from vae_jcc.data.array_source import ArraySource, load_into_memory
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import open_source
-from vae_jcc.evaluate import evaluate_artifact, evaluate_batches, evaluation_view
+from vae_jcc.evaluate import check_fits, evaluate_artifact, evaluate_batches, evaluation_view
 from vae_jcc.inference import make_classify_fn, make_encode_fn
 from vae_jcc.models.joint import build_classifier, build_encoder, build_model
 from vae_jcc.parallel import make_devices
@@ -93,6 +94,36 @@ def test_what_evaluation_sees_of_a_source(config, folder, test_source):
     assert evaluation_view(artifact, replace(test_source.info, image_size=None)) == (28, 0)
 
 
+def test_classes_in_another_order_are_refused_and_other_names_are_said(folder, test_source, caplog):
+    """Of as many classes: the figures would mean nothing."""
+    artifact, images = Artifact.load(str(folder)), load_into_memory(test_source)
+
+    def named(names):
+        return ArraySource(replace(test_source.info, class_names=tuple(names)), images.images, images.labels)
+
+    check_fits(artifact, test_source)
+    with pytest.raises(ValueError, match="Classes stand in another order: class 0 of .* is 'Ankle boot'"):
+        check_fits(artifact, named(reversed(artifact.class_names)))
+    assert not caplog.records
+    check_fits(artifact, named("abcdefghij"))
+    assert "mean nothing" in caplog.text
+
+
+def test_a_classifier_that_tells_nothing_apart_is_not_right(config, variables, test_source, tmp_path):
+    """Equal logits name the first class, as argmax does; logits that are not finite name none."""
+    dead = jax.tree.map(jnp.copy, variables)
+    head = dead["params"]["classifier"]["logits"]
+    head["kernel"], head["bias"] = 0 * head["kernel"], 0 * head["bias"]
+    export_artifact(tmp_path / "dead", config, dead, test_source, (28, 28))
+    result = evaluate_artifact(Artifact.load(str(tmp_path / "dead")), test_source, batch_size=50)
+    labels = load_into_memory(test_source).labels
+    assert result["top1"] == np.mean(labels == 0) and result["top5"] == np.mean(labels < 5)
+    head["kernel"] = 3e38 * jnp.sign(variables["params"]["classifier"]["logits"]["kernel"])
+    export_artifact(tmp_path / "overflowing", config, dead, test_source, (28, 28))
+    with pytest.raises(RuntimeError, match="logits are not finite"):
+        evaluate_artifact(Artifact.load(str(tmp_path / "overflowing")), test_source, batch_size=50)
+
+
 def test_real_bytes_stay_near_the_estimate(folder, test_source):
     """Payload <= 1.01 x estimated bits + 5 bits an image; the stream adds at most 2 bytes an image."""
     result = evaluate_artifact(Artifact.load(str(folder)), test_source, batch_size=64)
@@ -149,3 +180,14 @@ def test_jpeg_rates_rise_with_quality_and_files_cost_more_than_payloads(test_sou
     payloads = [r["bpp_payload"] for r in rates]
     assert payloads == sorted(payloads) and all(r["bpp_payload"] < r["bpp_file"] for r in rates)
     assert jpeg.nearest_quality(test_source, payloads[1]) in (20, 30)
+
+
+def test_jpeg_at_another_rate_has_a_classifier_of_its_own(config, test_source, tmp_path, monkeypatch):
+    """A context model added to a finished run lowers the rate; the reference of the old one is not taken for it."""
+    folders = {}
+    monkeypatch.setattr(jpeg, "train_reference", lambda config, folder, *_: folders.setdefault(folder, config.name))
+    monkeypatch.setattr(jpeg, "make_evaluator", lambda *_: lambda variables, source: {"top1": source[0] and variables})
+    for bpp in (6.0, 0.2):
+        result = jpeg.evaluate_jpeg(config, tmp_path, test_source, test_source, test_source, bpp)
+        assert result["top1"] == f"quickstart_jpeg{result['quality']}"
+    assert len(folders) == 2

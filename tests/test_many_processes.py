@@ -75,6 +75,24 @@ if cluster.leads():
 """
 
 
+# Process 1 has no data; process 0 is where nothing but its own end would free it.
+_ONE_FAILS = """
+import sys, threading
+from vae_jcc import main, train
+
+def open_here(config, split):
+    if number == 1:
+        raise ValueError("no such data on this host")
+    threading.Event().wait()
+
+address, number, workdir = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+sys.argv[1:] = ["--config=configs/quickstart.py", f"--workdir={workdir}"]
+sys.argv += [f"--coordinator={address}", "--num_processes=2", f"--process_id={number}"]
+train._open = open_here
+main.run()
+"""
+
+
 def make_config():
     """A tiny model, ten steps; 72 validation images are no multiple of the batch, so the hosts' shares differ."""
     config = quickstart.get_config()
@@ -152,6 +170,16 @@ def test_two_processes_preempted_then_killed_end_like_one(whole, tmp_path):
 def test_what_process_zero_does_alone_waits_for_nobody(tmp_path):
     codes, _, errors = finish(start_two(tmp_path, _ALONE))
     assert codes == [0, 0], errors
+
+
+def test_one_that_fails_alone_ends_and_does_not_wait_for_the_others(tmp_path):
+    waiting, failing = start_two(tmp_path, _ONE_FAILS)
+    try:
+        _, error = failing.communicate(timeout=300)
+        assert failing.returncode == 1 and "ValueError: no such data on this host" in error
+    finally:
+        waiting.kill()
+        waiting.communicate()
 
 
 @pytest.mark.parametrize("count", [1, 2])

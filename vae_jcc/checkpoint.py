@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from vae_jcc.added_keys import complete
@@ -14,11 +15,13 @@ from vae_jcc.artifact import Artifact
 from vae_jcc.model_folder import MODEL_FILE, zoo_names
 from vae_jcc.state import TrainState
 
-# What a resumed run must share with the one that it continues, or its result would be neither's.
+# What a resumed run must share with the one that it continues, or its result would be neither's. Of the data set that
+# is not where it lies or how much memory and how many processes read it, nor what happens after training.
 _IDENTITY = (
     "seed",
     "init_from",
     "init_parts",
+    "compute_dtype",
     "dataset",
     "augment",
     "model",
@@ -28,6 +31,7 @@ _IDENTITY = (
     "optim",
     "train",
 )
+_NOT_OF_DATASET = ("data_dir", "workers", "memory_limit", "note", "test_split")
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
     identity = {key: config[key] for key in _IDENTITY}
     decoder = config["model"]["decoder"]
     return identity | {
+        "dataset": {key: value for key, value in config["dataset"].items() if key not in _NOT_OF_DATASET},
         "model": config["model"] | {"decoder": decoder if decoder["mode"] == "joint" else None, "remat": None},
         "entropy": config["entropy"] | {"context": None},
     }
@@ -96,8 +101,8 @@ class Checkpoints:
         """
         # The configuration first: a state of another model would not even fit the tree that it is restored to.
         then = self._manager.restore(self.latest, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
-        was, now = _identity(complete(then)), _identity(json.loads(config.to_json()))
-        changed = [key for key in now if now[key] != was[key]]
+        was, now = (flatten_dict(_identity(c), sep=".") for c in (complete(then), json.loads(config.to_json())))
+        changed = sorted(key for key in now.keys() | was.keys() if now.get(key) != was.get(key))
         if changed:
             raise ValueError(
                 f"{self.folder} was made with another config ({', '.join(changed)} differ): "

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.coding import pack_file, pack_stream
 from vae_jcc.data.array_source import common_size
-from vae_jcc.data.pipeline import eval_batches
+from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, eval_batches
 from vae_jcc.data.sources import Source, SourceInfo, open_source
 from vae_jcc.entropy.categorical import symbol_bits
 from vae_jcc.entropy.factorized import bin_bits
@@ -71,17 +72,30 @@ def evaluate_batches(
     }
 
 
-def check_fits(artifact: Artifact, source: Source) -> None:
-    """Checks that a source's images and labels are such as the model was trained on.
+def check_fits(artifact: Artifact, source: Source, who: str = "the model") -> None:
+    """Checks that a source's images and labels are such as the model was trained on; warns where classes' names differ.
+
+    Args:
+        artifact: the model.
+        source: of the images.
+        who: what messages call the model.
 
     Raises:
-        ValueError: its channels or its number of classes are others.
+        ValueError: its channels or its number of classes are others, or its classes stand in another order.
     """
-    if source.info.channels != artifact.channels or source.info.num_classes != len(artifact.class_names):
+    info, names = source.info, artifact.class_names
+    if info.channels != artifact.channels or info.num_classes != len(names):
         raise ValueError(
-            f"{source.info.name} has {source.info.channels} channels and {source.info.num_classes} classes; the model "
-            f"wants {artifact.channels} and {len(artifact.class_names)}: choose the data set that it was trained for."
+            f"{info.name} has {info.channels} channels and {info.num_classes} classes; {who} wants {artifact.channels} "
+            f"and {len(names)}: choose the data set that it was trained for."
         )
+    if tuple(info.class_names) == tuple(names):
+        return
+    number = next(i for i, name in enumerate(names) if name != info.class_names[i])
+    differ = f"class {number} of {info.name} is {info.class_names[number]!r}, {who} calls it {names[number]!r}"
+    if sorted(info.class_names) == sorted(names):
+        raise ValueError(f"Classes stand in another order: {differ}.")
+    logging.warning("The figures mean nothing if these are not the same classes: %s.", differ)
 
 
 def evaluation_view(artifact: Artifact, info: SourceInfo) -> tuple[int, int]:
@@ -102,6 +116,8 @@ def evaluate_artifact(
     *,
     batch_size: int = 500,
     dead_zone: float = 0.0,
+    workers: int = 0,
+    memory_limit: int = DEFAULT_MEMORY_LIMIT,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Codes every image to bytes, decodes them, and classifies from the decoded symbols.
@@ -111,6 +127,8 @@ def evaluate_artifact(
         source: images and labels, brought to the size that `evaluation_view` says.
         batch_size: images a step.
         dead_zone: of the encoder, see EdgeEncoder.
+        workers: processes that decode images which do not fit into memory; 0: this one.
+        memory_limit: bytes of decoded images that may stay in memory.
         progress: called with the number of images done so far.
 
     Returns:
@@ -122,7 +140,7 @@ def evaluate_artifact(
 
     Raises:
         ValueError: the source's channels or classes do not fit, it is empty, or the dead zone cannot be.
-        RuntimeError: bytes did not decode to the symbols that were coded.
+        RuntimeError: bytes did not decode to the symbols that were coded, or logits are not finite.
     """
     check_fits(artifact, source)
     encode = make_encode_fn(build_encoder(artifact.config))
@@ -133,7 +151,14 @@ def evaluate_artifact(
 
     ranks, bits, payloads, sizes = [], [], [], []
     image_size, margin = evaluation_view(artifact, source.info)
-    for batch in eval_batches(source, batch_size=batch_size, image_size=image_size, margin=margin):
+    for batch in eval_batches(
+        source,
+        batch_size=batch_size,
+        image_size=image_size,
+        margin=margin,
+        workers=workers,
+        memory_limit=memory_limit,
+    ):
         keep = batch["mask"] > 0
         images = batch["image"]
         symbols = np.asarray(encode(edge, quantizer, images))
@@ -142,9 +167,7 @@ def evaluate_artifact(
         decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
         if not np.array_equal(decoded, symbols):
             raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
-        logits = np.asarray(classify(receiver, quantizer, decoded))
-        truth = np.take_along_axis(logits, batch["label"][:, None].astype(int), axis=1)
-        ranks.append(np.sum(logits > truth, axis=1)[keep])
+        ranks.append(_ranks(np.asarray(classify(receiver, quantizer, decoded))[keep], batch["label"][keep]))
         bits.append(np.asarray(estimate(decoded))[keep])
         payloads += coded
         sizes += [images.shape[1:3]] * len(coded)
@@ -158,6 +181,20 @@ def evaluate_artifact(
     if artifact.context:
         result["context_params"] = sum(t.size for t in artifact.read_context().values())
     return result
+
+
+def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns how many classes come before the true one, [B]; of equal logits the first comes first, as in argmax.
+
+    Raises:
+        RuntimeError: a logit is not finite, and would come before or after any other.
+    """
+    if not np.isfinite(logits).all():
+        raise RuntimeError("The classifier's logits are not finite: its weights overflow, and it names nothing.")
+    labels = labels[:, None].astype(int)
+    truth = np.take_along_axis(logits, labels, axis=1)
+    ahead = (logits > truth) | ((logits == truth) & (np.arange(logits.shape[1]) < labels))
+    return np.asarray(ahead.sum(axis=1))
 
 
 def _rates(
@@ -199,8 +236,10 @@ def count_symbols(config: ConfigDict, encoder: Any, centres: np.ndarray, source:
     """
     encode, quantizer = make_encode_fn(build_encoder(config)), Centres(centres)
     counts = np.zeros((config.model.latent_channels, len(centres)), np.int64)
-    d = config.dataset
-    for batch in eval_batches(source, batch_size=config.eval.batch_size, image_size=d.image_size, margin=d.eval_margin):
+    batches = eval_batches(
+        source, batch_size=config.eval.batch_size, margin=config.dataset.eval_margin, **input_settings(config)
+    )
+    for batch in batches:
         symbols = np.asarray(encode(encoder, quantizer, batch["image"]))[batch["mask"] > 0]
         counts += np.stack([(symbols == s).sum(axis=(0, 1, 2)) for s in range(len(centres))], axis=1)
     return counts
@@ -217,7 +256,13 @@ def evaluate_workdir(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"No artifact in {workdir}: train first, with --mode=train and the same --workdir.")
     d = config.dataset
     source = open_source(d.name, d.test_split, data_dir=d.data_dir or None, on_corrupt=d.on_corrupt)
-    result = evaluate_artifact(Artifact.load(str(folder)), source, batch_size=config.eval.batch_size)
+    result = evaluate_artifact(
+        Artifact.load(str(folder)),
+        source,
+        batch_size=config.eval.batch_size,
+        workers=d.workers,
+        memory_limit=d.memory_limit,
+    )
     result |= {"dataset": d.name, "split": d.test_split, "data_note": d.note}
     (workdir / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -7,6 +7,7 @@ Many processes (docs/launch.md): found through Slurm, Kubernetes or the TPU's ho
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,11 +50,13 @@ def main(argv: Sequence[str]) -> None:
         elif cluster.leads():  # the others wait for it when they exit
             evaluate_workdir(config, workdir)
     except (ValueError, FileNotFoundError, NonFiniteError, cluster.ClusterError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        cluster.end(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Preempted:
         sys.exit(EXIT_PREEMPTED)
+    except Exception:
+        cluster.end(traceback.format_exc())
 
 
 def _workdir(name: str) -> Path:
@@ -69,7 +72,21 @@ def _workdir(name: str) -> Path:
 def run() -> None:
     """Parses flags and runs; the entry point of `python -m vae_jcc.main`."""
     flags.mark_flags_as_required(["config"])
-    app.run(main)
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    """Returns what remains besides flags; a configuration or key that does not exist is told in a line."""
+    named = next((text.partition("=")[2] for text in arguments if text.startswith("--config=")), "")
+    if named and not Path(named.partition(":")[0]).is_file():
+        sys.exit(f"ValueError: --config: No such file or directory: {named!r}; the shipped ones are in configs/.")
+    try:
+        return list(app.parse_flags_with_usage(list(arguments)))
+    except AttributeError as error:
+        where = traceback.extract_tb(error.__traceback__)[-1].filename
+        if "ml_collections" not in where:  # a mistake in the configuration's own code wants its place told
+            raise
+        sys.exit(f"ValueError: no such key as in --config.KEY=VALUE: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def publish(
     Returns:
         The evaluation of the test split (see `evaluate_artifact`).
     """
-    folder = workdir / "artifact"
-    image_shape = input_shape(config, test)
+    folder, d = workdir / "artifact", config.dataset
+    image_shape = input_shape(config, train)
     export_artifact(folder, config, variables, test, image_shape[:2], validation)
     if config.model.decoder.mode == "frozen":
         train_decoder(config, folder, train)
@@ -58,8 +58,10 @@ def publish(
         start = variables["params"].get("context") if config.entropy.context.kind == "serial" else None
         train_context(config, folder, train, validation, start)
     artifact = Artifact.load(str(folder))
-    ours = evaluate_artifact(artifact, test, batch_size=config.eval.batch_size)
-    ours |= {"dataset": config.dataset.name, "split": config.dataset.test_split, "data_note": config.dataset.note}
+    ours = evaluate_artifact(
+        artifact, test, batch_size=config.eval.batch_size, workers=d.workers, memory_limit=d.memory_limit
+    )
+    ours |= {"dataset": d.name, "split": d.test_split, "data_note": d.note}
     (workdir / "evaluation.json").write_text(json.dumps(ours, indent=1) + "\n")
     results = [describe_system(config, variables, ours, image_shape, _command())]
     jpeg = None
@@ -77,7 +79,7 @@ def publish(
             }
         )
     (workdir / "result.json").write_text(json.dumps(results, indent=1) + "\n")
-    title = f"{config.dataset.name} {f'({config.dataset.note})' if config.dataset.note else ''}"
+    title = f"{d.name} {f'({d.note})' if d.note else ''}"
     plot_rate_accuracy(workdir / "rate_accuracy.png", results, title)
     _print_table(config, workdir, ours, jpeg)
     return ours

@@ -21,7 +21,7 @@ def load_teacher(paths: str, num_classes: int) -> Callable[[jax.Array], jax.Arra
 
     Raises:
         FileNotFoundError: there is no such artifact.
-        ValueError: a teacher names other classes.
+        ValueError: a teacher knows another number of classes.
     """
     teachers = [_load_one(path.strip(), num_classes) for path in paths.split(",")]
     if len(teachers) == 1:

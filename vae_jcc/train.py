@@ -1,6 +1,7 @@
 """Training, read top to bottom: data, state, steps, the loop (loop.py), and what remains of it (publish.py)."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vae_jcc import optim, steps
+from vae_jcc.check_config import check_config
 from vae_jcc.checkpoint import Checkpoints, load_start, load_variables
 from vae_jcc.cluster import check_agreement
 from vae_jcc.data.pipeline import eval_batches, train_iterator
@@ -43,6 +45,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     check_agreement(config, workdir)
     d, devices = config.dataset, make_devices(config.parallel, jax.devices())
     train_source, validation, test = (_open(config, s) for s in (d.train_split, d.validation_split, d.test_split))
+    check_config(config, train_source, validation, test)
     variables = fit(config, workdir, train_source, validation, devices)
     return publish(config, workdir, variables, train_source, validation, test) if devices.rank == 0 else {}
 
@@ -68,29 +71,27 @@ def fit(
     info, plan = train_source.info, make_plan(config, train_source.info.num_examples)
     model = build_model(config, info.num_classes, info.channels, devices.axis_name)
     optimizer = optim.make_optimizer(config, plan.per_epoch, plan.total)
-    start = load_start(config.init_from, config.init_parts) if config.init_from else None
-    state = devices.put_state(create_state(model, optimizer, config.seed, input_shape(config, train_source), start))
-    step_at = _train_steps(config, devices, model, optimizer, plan, info.num_classes)
-    eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))
-    iterator = train_iterator(
-        train_source,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        margin=config.dataset.margin,
-        crop_scale=config.dataset.crop_scale,
-        crop_ratio=config.dataset.crop_ratio,
-        **input_settings(config, devices),
-    )
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep, devices.processes)
+    with closing(Checkpoints(workdir, config.checkpoint.keep, devices.processes)) as checkpoints:
+        fresh = checkpoints.latest is None  # else its state replaces whatever the run started from
+        start = load_start(config.init_from, config.init_parts) if config.init_from and fresh else None
+        state = devices.put_state(create_state(model, optimizer, config.seed, input_shape(config, train_source), start))
+        step_at = _train_steps(config, devices, model, optimizer, plan, info.num_classes)
+        eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))
 
-    def validate(state: TrainState) -> dict[str, float]:
-        return _validate(config, devices, eval_step, state, validation)
+        def validate(state: TrainState) -> dict[str, float]:
+            return _validate(config, devices, eval_step, state, validation)
 
-    try:
-        Loop(config, workdir, devices, plan, iterator, checkpoints, step_at, validate, state).run()
-    finally:
-        checkpoints.close()
-        iterator.close()
+        iterator = train_iterator(
+            train_source,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            margin=config.dataset.margin,
+            crop_scale=config.dataset.crop_scale,
+            crop_ratio=config.dataset.crop_ratio,
+            **input_settings(config, devices),
+        )
+        with closing(iterator):
+            Loop(config, workdir, devices, plan, iterator, checkpoints, step_at, validate, state).run()
     return load_variables(workdir / "best")
 
 

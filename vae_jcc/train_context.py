@@ -93,6 +93,8 @@ def train_context(
                 logging.info("context step %d/%d  %.1f bits an image", i + 1, total, float(loss))
     if params is None:
         raise ValueError("There are no training images for the context model: check dataset.train_split.")
+    if fixed_from >= total:
+        bits_float = mean_bits(params, False)
     tables = artifact.tables
     facts = {
         "kind": settings.kind,

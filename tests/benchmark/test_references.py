@@ -72,4 +72,4 @@ def test_a_reference_starts_from_all_of_its_start(tmp_path):
     config = quickstart.get_config()
     config.init_from, config.init_parts = "cifar10", ("classifier",)
     reference = reference_config(config, name="r", epochs=1, seed=0, image_size=0, start=str(tmp_path))
-    assert (reference.init_from, reference.init_parts) == (str(tmp_path), ())
+    assert (reference.init_from, reference.init_parts) == (str(tmp_path), ("encoder", "classifier"))

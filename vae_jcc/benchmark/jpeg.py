@@ -49,7 +49,10 @@ def evaluate_jpeg(
     config = without_bottleneck(config)
     config.name = f"{config.name}_jpeg{quality}"
     coded_train = CodedSource(train, JPEG, quality, training_size(config))
-    variables = train_reference(config, workdir, coded_train, CodedSource(validation, JPEG, quality))
+    # A folder a quality: a rate that has changed since must not resume the classifier of another.
+    variables = train_reference(
+        config, workdir / f"quality{quality}", coded_train, CodedSource(validation, JPEG, quality)
+    )
     coded = CodedSource(test, JPEG, quality)
     result = make_evaluator(config, test.info.num_classes, test.info.channels)(variables, coded)
     return {"quality": quality} | coded.rates() | result

@@ -30,6 +30,7 @@ def without_bottleneck(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.to_dict())
     config.quantizer.kind, config.loss.lam, config.loss.hinge_beta = "none", 0.0, 0.0
     config.entropy.kind = "factorized"  # idle; the others need learned centres
+    config.init_parts = ("encoder", "classifier")  # of its start: a prior of another kind would not fit
     config.model.decoder.mode = "off"
     config.dataset.eval_margin = 0
     config.loss.teacher, config.loss.distill_weight = "", 0.0
@@ -51,7 +52,7 @@ def reference_config(
             `CONTINUED_RATE` of the recipe's learning rate.
     """
     config = without_bottleneck(config)
-    config.name, config.seed, config.init_from, config.init_parts = name, seed, start, ()
+    config.name, config.seed, config.init_from = name, seed, start
     config.dataset.image_size, config.dataset.workers = image_size, 0
     config.dataset.margin = config.dataset.margin if image_size else 0
     config.train.epochs, config.train.max_steps = float(epochs), 0

@@ -1,0 +1,81 @@
+"""What contradicts itself in a configuration, or does not fit the data, found before the first step."""
+
+from operator import attrgetter
+
+from ml_collections import ConfigDict
+
+from vae_jcc.artifact import Artifact
+from vae_jcc.data.array_source import common_size
+from vae_jcc.data.sources import Source
+from vae_jcc.entropy.parallel_context import group_channels
+from vae_jcc.evaluate import check_fits
+
+# Of keys that nothing else reads before training ends.
+_CHOICES = {
+    "compute_dtype": ("float32", "bfloat16"),
+    "artifact_dtype": ("float32", "float16"),
+    "model.decoder.mode": ("off", "joint", "frozen"),
+    "entropy.context.kind": ("", "serial", "parallel", "hyperprior"),
+}
+_POSITIVE = (
+    "train.batch_size",
+    "train.epochs",
+    "train.accumulate",
+    "eval.batch_size",
+    "eval.every_epochs",
+    "checkpoint.every_epochs",
+    "checkpoint.keep",
+    "log.every_steps",
+)
+
+
+def check_config(config: ConfigDict, train: Source, validation: Source, test: Source) -> None:
+    """Checks a training's settings against each other and the data.
+
+    What building the model, the optimizer and the iterator refuses, they refuse by themselves.
+
+    Args:
+        config: the complete configuration.
+        train: training images.
+        validation: images for choices.
+        test: images for the published figures.
+
+    Raises:
+        ValueError: a value is none of its key's, settings contradict each other, or a teacher does not fit the data.
+        DataError: images of several sizes come without `dataset.image_size`.
+    """
+    for key, choices in _CHOICES.items():
+        value = attrgetter(key)(config)
+        if value not in choices:
+            raise ValueError(f"config.{key} is {value!r}: choose one of {', '.join(map(repr, choices))}.")
+    for key in _POSITIVE:
+        if attrgetter(key)(config) <= 0:
+            raise ValueError(f"config.{key} is {attrgetter(key)(config)}: it must be more than 0.")
+    _check_pairs(config)
+    if config.entropy.context.kind == "parallel":
+        group_channels([0.0] * config.model.latent_channels, config.entropy.context.groups)
+    for source in (train, validation, *([test] if config.eval.jpeg_baseline else [])):
+        common_size(source.info, config.dataset.image_size)
+    for path in filter(None, config.loss.teacher.split(",")):
+        check_fits(Artifact.load(path.strip()), train, "the teacher")
+
+
+def _check_pairs(config: ConfigDict) -> None:
+    """Raises ValueError where one setting does nothing, or harm, without another."""
+    loss, dataset = config.loss, config.dataset
+    if config.model.decoder.mode == "joint" and loss.mse_weight <= 0:
+        raise ValueError(
+            "config.model.decoder.mode='joint' with config.loss.mse_weight=0 trains no decoder: set the weight, or the "
+            "mode to 'frozen'."
+        )
+    if bool(loss.teacher) != (loss.distill_weight > 0):
+        raise ValueError(
+            f"config.loss.teacher is {loss.teacher!r} and config.loss.distill_weight {loss.distill_weight}: a teacher "
+            "needs a share of the loss, and the share a teacher. Set both or neither."
+        )
+    if config.init_parts and not config.init_from:
+        raise ValueError("config.init_parts says what to take of config.init_from: set that too.")
+    if config.quantizer.centres and config.quantizer.kind != "soft_to_hard":
+        raise ValueError("config.quantizer.centres are those of config.quantizer.kind='soft_to_hard': set that too.")
+    if dataset.eval_margin and not dataset.image_size:
+        raise ValueError("config.dataset.eval_margin leaves room around config.dataset.image_size: set that too.")
