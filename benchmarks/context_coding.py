@@ -34,6 +34,7 @@ from vae_jcc.data.sources import open_source
 from vae_jcc.entropy.context import ContextModel
 from vae_jcc.entropy.export import from_integers
 from vae_jcc.entropy.fixed_point import LOGIT_BITS
+from vae_jcc.evaluate import evaluation_view
 from vae_jcc.inference import make_encode_fn
 from vae_jcc.models.joint import build_encoder
 from vae_jcc.publish import describe_run
@@ -76,10 +77,11 @@ def main() -> None:
 def _symbols(artifact: Artifact, images: int) -> np.ndarray:
     d = artifact.config.dataset
     source = open_source(d.name, d.test_split, data_dir=d.data_dir or None)
+    image_size, margin = evaluation_view(artifact, source.info)
     encode, edge = make_encode_fn(build_encoder(artifact.config)), artifact.variables("encoder")
     parts = [
         np.asarray(encode(edge, artifact.quantizer, batch["image"]))[batch["mask"] > 0]
-        for batch in eval_batches(source, batch_size=500, image_size=d.image_size)
+        for batch in eval_batches(source, batch_size=500, image_size=image_size, margin=margin)
     ]
     return np.concatenate(parts)[:images]
 

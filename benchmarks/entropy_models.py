@@ -22,7 +22,7 @@ from vae_jcc.artifact import Artifact
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import open_source
 from vae_jcc.edge import EdgeEncoder
-from vae_jcc.evaluate import evaluate_artifact
+from vae_jcc.evaluate import evaluate_artifact, evaluation_view
 from vae_jcc.publish import describe_run
 from vae_jcc.receiver import Receiver
 from vae_jcc.train_context import train_context
@@ -41,12 +41,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to leave the models in, one a kind; default: none are kept")
     options = parser.parse_args()
     base = Artifact.load(options.model)
+    if base.context:
+        parser.error(f"{options.model} codes with a context model already: name the model without.")
     d = base.config.dataset
     train, validation, test = (
         open_source(d.name, s, data_dir=d.data_dir or None) for s in (d.train_split, d.validation_split, d.test_split)
     )
     entries = []
-    images = next(iter(eval_batches(test, batch_size=256, image_size=d.image_size)))["image"]
+    image_size, margin = evaluation_view(base, test.info)
+    images = next(iter(eval_batches(test, batch_size=256, image_size=image_size, margin=margin)))["image"]
     with tempfile.TemporaryDirectory() as scratch:
         for kind in options.kinds:
             folder = Path(shutil.copytree(base.folder, (options.keep or Path(scratch)) / kind))
@@ -62,8 +65,9 @@ def main() -> None:
             entry = {"kind": kind, "training": facts} | evaluate_artifact(artifact, test)
             entries.append(entry | _speeds(artifact, images, options.rounds))
             print(json.dumps(entries[-1]), flush=True)
+    tables = next((entry["bytes_payload"] for entry in entries if entry["kind"] == "tables"), None)
     for entry in entries:
-        entry["saved"] = 1 - entry["bytes_payload"] / entries[0]["bytes_payload"]
+        entry["saved"] = None if tables is None else 1 - entry["bytes_payload"] / tables
     report = {
         "model": str(options.model),
         "fingerprint": base.fingerprint.hex(),

@@ -20,8 +20,12 @@ RATES = ("top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file")
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, float]:
-    """Trains once and returns the evaluation of the validation split, from real bytes; a finished run is read back."""
-    done = workdir / "validation.json"
+    """Trains once and returns the evaluation of the validation split, from real bytes; a finished run is read back.
+
+    Raises:
+        ValueError: the finished run had another configuration.
+    """
+    done, settings = workdir / "validation.json", json.loads(config.to_json())
     if not done.exists():
         train, validation = (
             open_source(config.dataset.name, split, data_dir=config.dataset.data_dir or None)
@@ -30,10 +34,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, float]:
         variables = fit(config, workdir, train, validation)
         export_artifact(workdir / "artifact", config, variables, validation, input_shape(config, validation)[:2])
         result = evaluate_artifact(Artifact.load(workdir / "artifact"), validation, batch_size=config.eval.batch_size)
-        done.write_text(json.dumps(result) + "\n")
-    result = json.loads(done.read_text())
-    assert isinstance(result, dict)
-    return result
+        done.write_text(json.dumps({"config": settings, "result": result}) + "\n")
+    saved: dict[str, Any] = json.loads(done.read_text())
+    if saved.get("config") != settings:
+        raise ValueError(f"{done} is of another configuration than this run's: name another --workdir.")
+    return dict(saved["result"])
 
 
 def point(lam: float, seeds: Sequence[int], runs: Sequence[dict[str, float]]) -> dict[str, Any]:

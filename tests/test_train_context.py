@@ -10,6 +10,7 @@ from configs import quickstart
 from vae_jcc import EdgeEncoder, Receiver
 from vae_jcc.artifact import Artifact
 from vae_jcc.artifact_writing import add_context
+from vae_jcc.benchmark.systems import Spec, open_system
 from vae_jcc.coding import BitstreamError
 from vae_jcc.data.sources import open_source
 from vae_jcc.evaluate import evaluate_artifact
@@ -66,6 +67,9 @@ def test_it_saves_bits_and_changes_nothing_else(kind, config, sources, plain, tm
         facts["bits"], rel=5e-3
     )  # escapes beyond the tables' support
     assert new["payload_overhead"] < 1.05
+    held = [open_system(Spec("model", str(f), (28, 28), 1)) for f in (plain, folder)]
+    assert held[1].parameters - held[0].parameters == new["context_params"] > 0
+    assert held[1].weight_bytes > held[0].weight_bytes and held[1].name == f"{held[0].name}, {kind} context"
 
     images = sources[1].images[:3]
     edge, receiver = EdgeEncoder(after), Receiver(after)
@@ -80,12 +84,13 @@ def test_it_saves_bits_and_changes_nothing_else(kind, config, sources, plain, tm
 
 def test_microbatches_learn_what_the_whole_batch_learns(config, sources, plain, tmp_path):
     config = config.copy_and_resolve_references()
-    config.entropy.context.update({"kind": "serial", "features": 4, "epochs": 0.2})
+    config.entropy.context.update({"kind": "serial", "features": 4, "epochs": 0.2, "fixed_fraction": 0.0})
     facts = []
     for count in (1, 4):
         config.train.accumulate = count
         facts.append(train_context(config, shutil.copytree(plain, tmp_path / str(count)), *sources))
     whole, parts = facts
+    assert all(np.isfinite([one["bits_float"], one["bits"]]).all() for one in facts)  # without a part in integers too
     assert whole["bits"] < whole["bits_tables"] - 1
     assert parts["bits"] == pytest.approx(whole["bits"], abs=0.1)
 

@@ -167,7 +167,7 @@ def evaluate_artifact(
         decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
         if not np.array_equal(decoded, symbols):
             raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
-        ranks.append(_ranks(np.asarray(classify(receiver, quantizer, decoded))[keep], batch["label"][keep]))
+        ranks.append(ranks_of_truth(np.asarray(classify(receiver, quantizer, decoded))[keep], batch["label"][keep]))
         bits.append(np.asarray(estimate(decoded))[keep])
         payloads += coded
         sizes += [images.shape[1:3]] * len(coded)
@@ -183,8 +183,12 @@ def evaluate_artifact(
     return result
 
 
-def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def ranks_of_truth(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns how many classes come before the true one, [B]; of equal logits the first comes first, as in argmax.
+
+    Args:
+        logits: float32 [B, K].
+        labels: [B].
 
     Raises:
         RuntimeError: a logit is not finite, and would come before or after any other.

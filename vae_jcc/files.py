@@ -49,12 +49,12 @@ def replace_folder(path: Path) -> Iterator[Path]:
         new, old = temporary / "new", temporary / "old"
         new.mkdir()
         yield new
-        if path.exists():
-            os.replace(path, old)
         try:
+            if path.exists():
+                os.replace(path, old)
             os.replace(new, path)
         except BaseException:
-            if old.exists():
+            if old.exists() and not path.exists():
                 os.replace(old, path)  # else it would be deleted with the temporary folder
             raise
     finally:

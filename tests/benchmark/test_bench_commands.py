@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from vae_jcc import EdgeEncoder, Receiver
+from vae_jcc.benchmark import efficiency
+from vae_jcc.benchmark.energy import Estimate
 from vae_jcc.benchmark.systems import Spec
 from vae_jcc.benchmark.worker import Worker, WorkerError
 from vae_jcc.cli import main
@@ -69,6 +71,40 @@ def test_a_worker_that_cannot_open_its_system_says_why_and_ends(tmp_path):
     with pytest.raises(WorkerError, match=r"nowhere"):
         Worker(Spec("model", "nowhere", (8, 8), 3), str(tmp_path / "images.npy"), 1)
     assert not multiprocessing.active_children()
+
+
+def test_a_system_that_fails_on_the_way_costs_the_others_nothing(monkeypatch):
+    """Killed for memory in its second round, say."""
+
+    class Fake:
+        def __init__(self, spec, images, threads):
+            self.spec, self.calls = spec, 0
+            self.facts = dict.fromkeys(("output", "weights", "parameters", "weight_bytes"), 0)
+            self.facts |= {"name": spec.target, "macs": None, "libraries": ()}
+
+        def run(self, batch, calls):
+            self.calls += 1
+            if self.spec.target == "weak" and self.calls == 2:
+                raise WorkerError("its process ended (exit code -9)")
+            return 0.01, 0.01
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        warm_up = bytes_per_image = lambda self, _: 0.01
+
+        def peak_mib(self):
+            return 1.0
+
+    monkeypatch.setattr(efficiency, "Worker", Fake)
+    specs = [Spec("classical", name, (8, 8), 3) for name in ("weak", "strong")]
+    pictures = {(8, 8, 3): np.zeros((4, 8, 8, 3), np.uint8)}
+    rows, left_out = efficiency.measure(specs, pictures, Estimate(2.0), efficiency.Protocol(rounds=3, batch=4))
+    assert [row["system"] for row in rows] == ["strong"] and len(rows[0]["latency_ms"]["rounds"]) == 3
+    assert left_out == {"weak at 8x8": "its process ended (exit code -9)"}
 
 
 def test_reconstruct_writes_figures_and_pictures(folder, tiny_folder, pictures, capsys):

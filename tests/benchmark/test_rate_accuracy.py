@@ -180,6 +180,11 @@ def test_an_existing_result_is_drawn_beside_the_rest(first, tmp_path, capsys):
     assert [s["points"] for s in drawn] == [s["points"] for s in json.loads(results.read_text())]
     assert main([*arguments[:2], "--codecs", "--results", str(results), "-o", str(tmp_path)]) == 1
     assert "--data" in capsys.readouterr().err
+    codecs = [system for system in drawn if "codec" in system]
+    (tmp_path / "codecs.json").write_text(json.dumps(codecs))
+    arguments[-1] = str(tmp_path / "codecs.json")
+    assert main([*arguments, "--test-split", "train", "-o", str(tmp_path / "other")]) == 1
+    assert "split test; this run measures on bundled:fashion_mnist, split train" in capsys.readouterr().err
 
 
 def curve(system, top1, **facts):

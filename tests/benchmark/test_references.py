@@ -9,9 +9,9 @@ from configs import quickstart
 from vae_jcc.benchmark import references
 from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.coded_source import AsEvaluated, CodedSource
-from vae_jcc.benchmark.references import make_evaluator, reference_config, without_bottleneck
+from vae_jcc.benchmark.references import coded_training, make_evaluator, reference_config, without_bottleneck
 from vae_jcc.data.errors import DataError
-from vae_jcc.data.pipeline import eval_batches
+from vae_jcc.data.pipeline import eval_batches, train_iterator
 from vae_jcc.data.sources import open_source
 
 SIDE, MARGIN = 24, 4
@@ -73,3 +73,21 @@ def test_a_reference_starts_from_all_of_its_start(tmp_path):
     config.init_from, config.init_parts = "cifar10", ("classifier",)
     reference = reference_config(config, name="r", epochs=1, seed=0, image_size=0, start=str(tmp_path))
     assert (reference.init_from, reference.init_parts) == (str(tmp_path), ("encoder", "classifier"))
+
+
+def test_random_resized_crops_are_cut_before_they_are_coded(photos):
+    """As the model's are, and at the scale at which the classifier is tested; what a codec leaves is not scaled."""
+    config, codec = quickstart.get_config(), CODECS["jpeg"]
+    config.dataset.image_size, config.dataset.crop_scale = SIDE, (0.3, 0.8)
+    settings = {"batch_size": 6, "seed": 3, "image_size": SIDE, "crop_scale": (0.3, 0.8)}
+    with (
+        train_iterator(photos, **settings) as plain,
+        train_iterator(coded_training(photos, codec, 20, config), **settings) as coded,
+    ):
+        for _ in range(2):
+            before, after = next(plain), next(coded)
+            wanted = [codec.decode(codec.compress(image, 20).data, 3) for image in before["image"]]
+            np.testing.assert_array_equal(after["image"], np.stack(wanted))
+            np.testing.assert_array_equal(after["label"], before["label"])
+    config.dataset.crop_scale, config.dataset.margin = (), 2
+    assert coded_training(photos, codec, 20, config).info.image_size == (SIDE + 4, SIDE + 4)

@@ -129,7 +129,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 def test_two_do_not_prepare_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "tfds").mkdir()
-    with (tmp_path / "tfds" / ".prepare-tiny_generated.lock").open("w") as file:
+    with (tmp_path / "tfds" / ".prepare-tiny_generated-1.0.0.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="Another process is preparing"):
             run(tmp_path)

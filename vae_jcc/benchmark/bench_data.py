@@ -39,7 +39,9 @@ class BenchData:
 
     @cached_property
     def train(self) -> Source:
-        """Training images, with room for the recipe's random crops."""
+        """Training images, with room for the recipe's random crops; whole where it cuts those on the host."""
+        if self._settings.crop_scale:
+            return self._open(self._splits[0])
         room = 2 * int(self._settings.margin) if self.image_size else 0
         return self._held(self._open(self._splits[0]), self.image_size + room)
 

@@ -1,12 +1,14 @@
 """A data set as a classical codec leaves it, and what that costs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from vae_jcc.benchmark.codecs import Codec
 from vae_jcc.data.array_source import common_size, fit
-from vae_jcc.data.sources import Example, Source, SourceInfo
+from vae_jcc.data.crop import Crop
+from vae_jcc.data.sources import Example, Source, SourceInfo, read_examples
 from vae_jcc.losses import bits_per_pixel
 
 
@@ -108,3 +110,31 @@ class CodedSource:
         height, width = self.info.image_size
         file, payload = (bits_per_pixel(8.0 * int(total), height, width * len(read)) for total in read.sum(axis=0))
         return {"bpp_payload": payload, "bpp_file": file}
+
+
+class CodedCrops:
+    """A source whose crops went through a codec, for training: each is coded as the square that a network is shown.
+
+    Sizes differ before they are cut, so `info.image_size` is None and nothing is decoded ahead.
+    """
+
+    def __init__(self, source: Source, codec: Codec, quality: int) -> None:
+        """Takes whole images, and the codec with its quality that their crops go through."""
+        self.info: SourceInfo = replace(source.info, image_size=None)
+        self._source, self._codec, self._quality = source, codec, quality
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        """Returns {"image": uint8 [H, W, C] whole, after the codec, "label": int}."""
+        return self._coded(self._source[index])
+
+    def read_crops(self, indices: Sequence[int], crops: Sequence[Crop]) -> list[Example]:
+        """Returns examples with "image" uint8 [side, side, C]: cut, scaled, and then coded."""
+        return [self._coded(example) for example in read_examples(self._source, indices, crops)]
+
+    def _coded(self, example: Example) -> Example:
+        data = self._codec.compress(example["image"], self._quality).data
+        return example | {"image": self._codec.decode(data, self.info.channels)}

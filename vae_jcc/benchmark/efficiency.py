@@ -83,8 +83,9 @@ def measure(
                     left_out[f"{spec.target} at {shape[0]}x{shape[1]}"] = str(error)
                     continue
                 measured.append(_Measured(spec, worker))
-            _take_turns(measured, meter, protocol, say)
-            rows += [one.row(meter.source) for one in measured]
+            failed = _take_turns(measured, meter, protocol, say)
+            left_out |= {f"{one.spec.target} at {shape[0]}x{shape[1]}": why for one, why in failed.items()}
+            rows += [one.row(meter.source) for one in measured if one not in failed]
     return rows, left_out
 
 
@@ -141,32 +142,56 @@ class _Measured:
         }
 
 
-def _take_turns(measured: list[_Measured], meter: Meter, protocol: Protocol, say: Callable[[str], None]) -> None:
-    for one in measured:
+def _take_turns(
+    measured: list[_Measured], meter: Meter, protocol: Protocol, say: Callable[[str], None]
+) -> dict[_Measured, str]:
+    """Measures the systems round by round; returns those that failed on the way, and why: the others go on."""
+    failed: dict[_Measured, str] = {}
+
+    def each(work: Callable[[_Measured], None]) -> None:
+        for one in measured:
+            if one not in failed:
+                try:
+                    work(one)
+                except WorkerError as error:
+                    failed[one] = str(error)
+
+    def warm_up(one: _Measured) -> None:
         say(f"warming up {one.worker.facts['name']}")
         one.prepare_single()
-    for i in range(protocol.rounds):
-        say(f"batch 1, round {i + 1} of {protocol.rounds}")
-        for one in measured:
-            calls = one.calls(protocol.round_seconds)
-            wall: list[float] = []
 
-            def work(one: _Measured = one, calls: int = calls, wall: list[float] = wall) -> float:
-                seconds, cpu_seconds = one.worker.run(1, calls)
-                wall.append(seconds)
-                return cpu_seconds
+    def single(one: _Measured) -> None:
+        calls = one.calls(protocol.round_seconds)
+        wall: list[float] = []
 
-            one.joules.append(meter.joules(work) / calls)
-            one.latency.append(1e3 * wall[0] / calls)
-    for one in measured:
+        def work() -> float:
+            seconds, cpu_seconds = one.worker.run(1, calls)
+            wall.append(seconds)
+            return cpu_seconds
+
+        one.joules.append(meter.joules(work) / calls)
+        one.latency.append(1e3 * wall[0] / calls)
+
+    def warm_up_batches(one: _Measured) -> None:
         one.peak_single = one.worker.peak_mib()
         say(f"warming up {one.worker.facts['name']} in batches")
         one.prepare_batch(protocol)
+
+    def batches(one: _Measured) -> None:
+        calls = one.calls(protocol.round_seconds)
+        seconds, _ = one.worker.run(one.batch, calls)
+        one.throughput.append(one.batch * calls / seconds)
+
+    def finish(one: _Measured) -> None:
+        one.peak_batch = one.worker.peak_mib()
+
+    each(warm_up)
+    for i in range(protocol.rounds):
+        say(f"batch 1, round {i + 1} of {protocol.rounds}")
+        each(single)
+    each(warm_up_batches)
     for i in range(protocol.rounds):
         say(f"batches, round {i + 1} of {protocol.rounds}")
-        for one in measured:
-            calls = one.calls(protocol.round_seconds)
-            seconds, _ = one.worker.run(one.batch, calls)
-            one.throughput.append(one.batch * calls / seconds)
-    for one in measured:
-        one.peak_batch = one.worker.peak_mib()
+        each(batches)
+    each(finish)
+    return failed

@@ -96,14 +96,15 @@ def _edge(spec: Spec, artifact: Artifact, name: str) -> System:
         raise ValueError(f"{spec.target} codes images of {artifact.channels} channels; these have {spec.channels}.")
     edge = EdgeEncoder(artifact)
     variables = artifact.variables("encoder")
+    context = list(artifact.read_context().values()) if artifact.context else []  # the device holds and runs it too
     macs = count_macs(build_encoder(artifact.config).apply, variables, jnp.zeros((1, *spec.size, spec.channels)))
     return System(
-        name=name,
+        name=f"{name}, {artifact.context} context" if context else name,
         output="bytes",
         weights="trained" if spec.kind == "model" else "random",
-        parameters=count_parameters(variables["params"]),
-        weight_bytes=_size(variables),
-        macs=macs,
+        parameters=count_parameters(variables["params"]) + sum(tensor.size for tensor in context),
+        weight_bytes=_size(variables) + sum(tensor.nbytes for tensor in context),
+        macs=None if context else macs,  # integer arithmetic in NumPy, which is not traced
         libraries=(*_LIBRARIES, "constriction"),
         run=edge.compress_all,
     )

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.coded_source import AsEvaluated, CodedSource, Sample
-from vae_jcc.benchmark.references import make_evaluator, train_reference, training_size, without_bottleneck
+from vae_jcc.benchmark.references import coded_training, make_evaluator, train_reference, without_bottleneck
 from vae_jcc.data.sources import Source
 
 QUALITIES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 90)
@@ -48,7 +48,7 @@ def evaluate_jpeg(
     quality = nearest_quality(validation, bpp)
     config = without_bottleneck(config)
     config.name = f"{config.name}_jpeg{quality}"
-    coded_train = CodedSource(train, JPEG, quality, training_size(config))
+    coded_train = coded_training(train, JPEG, quality, config)
     # A folder a quality: a rate that has changed since must not resume the classifier of another.
     variables = train_reference(
         config, workdir / f"quality{quality}", coded_train, CodedSource(validation, JPEG, quality)

@@ -22,7 +22,7 @@ from vae_jcc.benchmark.codecs import Codec
 from vae_jcc.benchmark.coded_source import CodedSource
 from vae_jcc.benchmark.collect import merge
 from vae_jcc.benchmark.cost import count_parameters
-from vae_jcc.benchmark.references import make_evaluator, reference_config, train_reference, training_size
+from vae_jcc.benchmark.references import coded_training, make_evaluator, reference_config, train_reference
 from vae_jcc.checkpoint import load_variables
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.sources import Source
@@ -206,7 +206,7 @@ class RateAccuracy:
             config,
             settings,
             lambda: (
-                CodedSource(self._data.train, codec, quality, training_size(config)),
+                coded_training(self._data.train, codec, quality, config),
                 CodedSource(self._data.validation, codec, quality),
             ),
         )
@@ -219,8 +219,9 @@ class RateAccuracy:
         if not finished.is_file():
             self._say(f"Training {config.name}: {config.train.epochs:g} epochs")
             train_reference(config, folder, *sources())
-            shutil.rmtree(folder / "checkpoints")  # five times the variables that are kept
             write_file(finished, (json.dumps(settings, indent=1) + "\n").encode())
+            # Five times the variables that are kept; after the mark, so that no half of them is resumed from.
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return config, folder
 
     # What decides the figures.
@@ -247,7 +248,7 @@ class RateAccuracy:
             "start": dict(plan.network.digests) if plan.warm_start else {},
             "clean_epochs": plan.clean_epochs,
             "seed": seed,
-        }
+        } | ({"crops_before_coding": True} if plan.network.config.dataset.crop_scale else {})
 
     def _training_facts(self, classifier: str) -> dict[str, Any]:
         plan = self._plan

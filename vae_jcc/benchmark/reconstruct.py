@@ -18,7 +18,7 @@ from vae_jcc.coding import pack_stream, unpack_stream
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source
 from vae_jcc.edge import EdgeEncoder
-from vae_jcc.evaluate import check_fits, evaluation_view
+from vae_jcc.evaluate import check_fits, evaluation_view, ranks_of_truth
 from vae_jcc.losses import bits_per_pixel
 from vae_jcc.model_folder import ArtifactError
 from vae_jcc.receiver import Receiver
@@ -145,9 +145,7 @@ class _Ours:
         pictures = self._receiver.reconstruct(stream)
         logits = self._receiver.logits(stream)
         self.identical_logits &= np.array_equal(without, logits)
-        # As `vae-jcc evaluate` counts: right where no other class has a greater logit.
-        truth = np.take_along_axis(logits, labels[:, None].astype(int), axis=1)
-        self.correct += int(np.sum(np.sum(logits > truth, axis=1) == 0))
+        self.correct += int(np.sum(ranks_of_truth(logits, labels) == 0))
         self.tally.add(list(images), list(pictures))
         self._payloads += unpack_stream(stream, self._fingerprint)[1]
         self.count += len(images)

@@ -12,6 +12,8 @@ import jax
 from ml_collections import ConfigDict
 
 from vae_jcc import steps
+from vae_jcc.benchmark.codecs import Codec
+from vae_jcc.benchmark.coded_source import CodedCrops, CodedSource
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source
 from vae_jcc.evaluate import evaluate_batches, input_settings
@@ -63,10 +65,21 @@ def reference_config(
     return config
 
 
-def training_size(config: ConfigDict) -> int:
-    """Returns the side to which images are brought before they are coded for training: the margin is coded too."""
+def coded_training(source: Source, codec: Codec, quality: int, config: ConfigDict) -> Source:
+    """Returns training images after a codec: what is coded is what the network will see, at that scale.
+
+    Random-resized crops are cut before they are coded; for crops on the device, their margin is coded too.
+
+    Args:
+        source: training images, not coded.
+        codec: that they go through.
+        quality: the codec's.
+        config: of the reference.
+    """
     d = config.dataset
-    return int(d.image_size + 2 * d.margin)
+    if d.crop_scale:
+        return CodedCrops(source, codec, quality)
+    return CodedSource(source, codec, quality, int(d.image_size + 2 * d.margin))
 
 
 def train_reference(config: ConfigDict, folder: Path, train: Source, validation: Source) -> Any:

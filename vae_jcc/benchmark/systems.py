@@ -54,7 +54,8 @@ class System:
         weights: "trained", "random" (speed and size are the shape's; the bytes mean nothing), or "none".
         parameters: trained values that a device needs for it; batch statistics are not among them.
         weight_bytes: of parameters and batch statistics as they are held; coding tables are left out everywhere.
-        macs: multiply-accumulates of convolutions and matrix products for one image; None where it has no network.
+        macs: multiply-accumulates of convolutions and matrix products for one image; None where it has no network, or
+            one that is not traced (a context model in integers).
         libraries: distributions whose versions belong with its figures.
         run: uint8 [B, H, W, C] to B results: bytes, or logits [B, K].
     """

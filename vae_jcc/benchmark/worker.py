@@ -84,7 +84,10 @@ class Worker:
         self.close()
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        self._connection.send((name, arguments))
+        try:
+            self._connection.send((name, arguments))
+        except BrokenPipeError:
+            pass  # it has ended: the answer says how
         return self._answer()
 
     def _answer(self) -> Any:

@@ -136,8 +136,8 @@ def _read_results(path: Path, data: str, split: str) -> list[dict[str, Any]]:
     for system in systems if isinstance(systems, list) else [systems]:
         if not (isinstance(system, dict) and "system" in system and "points" in system):
             raise ValueError(f"{path} is no result.json: it should be a list of systems with points.")
-        theirs = system.get("dataset", data)
-        if theirs != data or (system.get("encoder") and system.get("split", split) != split):
+        theirs, measured = system.get("dataset", data), "codec" in system or system.get("encoder")
+        if theirs != data or (measured and system.get("split", split) != split):  # published figures tell no split
             raise ValueError(
                 f"{path}: {system['system']} was measured on {theirs}, split {system.get('split')}; this run measures "
                 f"on {data}, split {split}: choose the same with --data and --test-split."

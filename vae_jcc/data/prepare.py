@@ -46,7 +46,7 @@ def prepare(
     if not is_prepared(builder, name, folder):
         _require_tensorflow(name)
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, name):
+        with _alone(builder, name):
             _remove_unfinished(builder, say)
             files = _archives(builder, name, archives)
             _check_disk(builder, folder, files, say)
@@ -94,9 +94,13 @@ def _require_tensorflow(name: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Keeps two of these commands from preparing one data set at a time; the system frees the lock of a dead one."""
-    path = folder / f".prepare-{name.replace('/', '-')}.lock"
+def _alone(builder: Any, name: str) -> Iterator[None]:
+    """Keeps two of these commands from preparing one data set at a time; the system frees the lock of a dead one.
+
+    The lock is the data set's, however its name is spelt ("cifar10", "cifar10:3.0.2").
+    """
+    place, folder = Path(builder.data_path), Path(builder.data_dir_root)
+    path = folder / f".prepare-{'-'.join(place.relative_to(folder).parts)}.lock"
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
