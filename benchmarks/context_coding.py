@@ -66,9 +66,8 @@ def main() -> None:
         "mismatched_images": _mismatches(options.model, symbols),
         "mismatched_logits": _mismatched_logits(artifact, symbols[:256]),
     } | _speed(artifact, symbols[:DECODED_AT_ONCE], options.rounds)
-    report |= describe_run(shlex.join(["python", "benchmarks/context_coding.py", *sys.argv[1:]])) | machine(
-        "numpy", "jax"
-    )
+    command = shlex.join(["python", "benchmarks/context_coding.py", *sys.argv[1:]])
+    report |= describe_run(command) | machine("numpy", "jax")
     print(json.dumps(report, indent=1))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n")

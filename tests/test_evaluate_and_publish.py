@@ -186,7 +186,12 @@ def test_jpeg_at_another_rate_has_a_classifier_of_its_own(config, test_source, t
     """A context model added to a finished run lowers the rate; the reference of the old one is not taken for it."""
     folders = {}
     monkeypatch.setattr(jpeg, "train_reference", lambda config, folder, *_: folders.setdefault(folder, config.name))
-    monkeypatch.setattr(jpeg, "make_evaluator", lambda *_: lambda variables, source: {"top1": source[0] and variables})
+
+    def evaluate(trained_for, source):
+        source[0]  # at least one image is coded, so there is a rate
+        return {"top1": trained_for}
+
+    monkeypatch.setattr(jpeg, "make_evaluator", lambda *_: evaluate)
     for bpp in (6.0, 0.2):
         result = jpeg.evaluate_jpeg(config, tmp_path, test_source, test_source, test_source, bpp)
         assert result["top1"] == f"quickstart_jpeg{result['quality']}"

@@ -13,16 +13,14 @@ def test_an_interruption_leaves_the_old_folder_or_the_new_one(after, tmp_path, m
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old").touch()
-    replace, renames = os.replace, []
+    replace, calls = os.replace, []
 
     def interrupted(source, target):
-        if len(renames) < after:
+        calls.append(target)
+        if after > 0:
             replace(source, target)
-        renames.append(target)
-        if len(renames) == max(after, 1):
+        if len(calls) == max(after, 1):
             raise KeyboardInterrupt
-        if len(renames) > after:
-            replace(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "replace", interrupted)

@@ -12,7 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import pack_file, pack_stream
+from vae_jcc.coding import ContextCodec, LatentCodec, pack_file, pack_stream
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, eval_batches
 from vae_jcc.data.sources import Source, SourceInfo, open_source
@@ -159,14 +159,8 @@ def evaluate_artifact(
         workers=workers,
         memory_limit=memory_limit,
     ):
-        keep = batch["mask"] > 0
-        images = batch["image"]
-        symbols = np.asarray(encode(edge, quantizer, images))
-        coded = codec.encode_batch(symbols[keep])
-        decoded = symbols.copy()  # padding keeps the batch's shape, so that nothing is compiled twice
-        decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
-        if not np.array_equal(decoded, symbols):
-            raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
+        keep, images = batch["mask"] > 0, batch["image"]
+        coded, decoded = _through_bytes(codec, np.asarray(encode(edge, quantizer, images)), keep)
         ranks.append(ranks_of_truth(np.asarray(classify(receiver, quantizer, decoded))[keep], batch["label"][keep]))
         bits.append(np.asarray(estimate(decoded))[keep])
         payloads += coded
@@ -181,6 +175,23 @@ def evaluate_artifact(
     if artifact.context:
         result["context_params"] = sum(t.size for t in artifact.read_context().values())
     return result
+
+
+def _through_bytes(
+    codec: LatentCodec | ContextCodec, symbols: np.ndarray, keep: np.ndarray
+) -> tuple[list[bytes], np.ndarray]:
+    """Returns the payloads of the images to keep, and the symbols [B, h, w, c] of all once those are decoded.
+
+    Padding keeps the batch's shape, so that nothing is compiled twice.
+
+    Raises:
+        RuntimeError: bytes did not decode to the symbols that were coded.
+    """
+    coded, decoded = codec.encode_batch(symbols[keep]), symbols.copy()
+    decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
+    if not np.array_equal(decoded, symbols):
+        raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
+    return coded, decoded
 
 
 def ranks_of_truth(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -97,14 +97,15 @@ def _edge(spec: Spec, artifact: Artifact, name: str) -> System:
     edge = EdgeEncoder(artifact)
     variables = artifact.variables("encoder")
     context = list(artifact.read_context().values()) if artifact.context else []  # the device holds and runs it too
-    macs = count_macs(build_encoder(artifact.config).apply, variables, jnp.zeros((1, *spec.size, spec.channels)))
+    apply, images = build_encoder(artifact.config).apply, jnp.zeros((1, *spec.size, spec.channels))
     return System(
         name=f"{name}, {artifact.context} context" if context else name,
         output="bytes",
         weights="trained" if spec.kind == "model" else "random",
         parameters=count_parameters(variables["params"]) + sum(tensor.size for tensor in context),
         weight_bytes=_size(variables) + sum(tensor.nbytes for tensor in context),
-        macs=None if context else macs,  # integer arithmetic in NumPy, which is not traced
+        # Context models are integer arithmetic in NumPy, which is not traced.
+        macs=None if context else count_macs(apply, variables, images),
         libraries=(*_LIBRARIES, "constriction"),
         run=edge.compress_all,
     )
