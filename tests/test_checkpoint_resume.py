@@ -17,8 +17,9 @@ from vae_jcc.checkpoint import _identity, load_variables
 
 _ROOT = Path(__file__).parents[1]
 
-# The parent reads one line a step, so it can kill at an exact one.
+# Prints each step's number before it runs; "--signal=NUMBER@STEP" sends itself a signal there.
 _SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 import numpy as np
@@ -32,48 +33,43 @@ config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 1, 2),
 config.model.classifier.stages = ((8, 1, 1),)
 config.train.batch_size, config.eval.batch_size = 32, 64
 config.train.epochs, config.checkpoint.every_epochs, config.eval.every_epochs = 2.0, 0.375, 2.0
+sent, at = 0, -1
 for override in sys.argv[2:]:
     key, value = override.split("=")
+    if key == "--signal":
+        sent, at = (int(part) for part in value.split("@"))
+        continue
     config.update_from_flattened_dict({key: value if key.endswith("mode") else float(value)})
 
 steps_of = train._train_steps
 def counted(*arguments):
     step_at = steps_of(*arguments)
-    def at(number):
+    def step(number):
         print(number, flush=True)
+        if number == at:
+            signal.raise_signal(sent)
         return step_at(number)
-    return at
+    return step
 train._train_steps = counted
 source = [open_source(config.dataset.name, s) for s in (config.dataset.train_split, config.dataset.validation_split)]
 train.fit(config, Path(sys.argv[1]), *source)
 """
 
 
-def start(workdir: Path, *overrides: str) -> subprocess.Popen:
-    """Starts a small training that prints each step's number before it runs."""
+def run(workdir: Path, *arguments: str) -> tuple[int, list[str], str]:
+    """Trains a small model and returns the exit code, the numbers of the steps that it began, and standard error."""
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(workdir), *overrides],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> tuple[list[str], str]:
-    """Returns the lines of standard output, and standard error."""
-    out, err = process.communicate(timeout=300)
-    return out.split(), err
+    command = [sys.executable, "-c", _SCRIPT, str(workdir), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    return done.returncode, done.stdout.split(), done.stderr
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The averaged variables after 16 steps in one go."""
     workdir = tmp_path_factory.mktemp("whole")
-    process = start(workdir)
-    out, err = finish(process)
-    assert process.returncode == 0, err
+    code, out, err = run(workdir)
+    assert code == 0, err
     assert out == [str(i) for i in range(16)]
     return load_variables(workdir / "best")
 
@@ -81,22 +77,16 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_killed_at_a_random_step_and_resumed_is_bit_identical(sent, uninterrupted, tmp_path, rng):
     """SIGKILL loses the steps since the last checkpoint, Ctrl-C none; neither changes a bit of the result."""
-    victim = str(rng.integers(4, 15))
-    process = start(tmp_path)
-    for line in process.stdout:
-        if line.strip() == victim:
-            process.send_signal(sent)
-            break
-    out, err = finish(process)
-    assert process.returncode != 0
-    begun = int([victim, *out][-1])  # on a busy machine the signal may come a step late
+    victim = int(rng.integers(7, 15))  # the checkpoint of step 3 is complete once that of step 6 is begun
+    code, out, err = run(tmp_path, f"--signal={int(sent)}@{victim}")
+    assert code != 0 and out[-1] == str(victim)
     if sent == signal.SIGINT:
-        assert f"step {begun + 1} is saved" in err and "the same command resumes" in err
-    process = start(tmp_path)
-    out, err = finish(process)
-    assert process.returncode == 0, err
-    assert 0 < int(out[0]) <= begun + 1 and out[-1] == "15"
-    assert sent == signal.SIGKILL or int(out[0]) == begun + 1
+        assert f"step {victim + 1} is saved" in err and "the same command resumes" in err
+    code, out, err = run(tmp_path)
+    assert code == 0, err
+    resumed = int(out[0])
+    assert resumed == victim + 1 if sent == signal.SIGINT else 0 < resumed <= victim
+    assert out[-1] == "15"
     got = load_variables(tmp_path / "best")
     for (path, a), (_, b) in zip(
         jax.tree_util.tree_leaves_with_path(uninterrupted), jax.tree_util.tree_leaves_with_path(got), strict=True
@@ -106,16 +96,14 @@ def test_killed_at_a_random_step_and_resumed_is_bit_identical(sent, uninterrupte
 
 def test_non_finite_loss_stops_with_step_and_batch(tmp_path):
     """The message names where, and what to change; metrics before it stay on disk."""
-    process = start(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0")
-    _, err = finish(process)
-    assert process.returncode != 0
+    code, _, err = run(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0")
+    assert code != 0
     assert "not finite at step" in err and "batch" in err and "optim.learning_rate" in err
 
 
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
     """Saved after every step, the last checkpoint is the one that the failing step started from."""
-    process = start(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0", "checkpoint.every_epochs=0.125")
-    _, err = finish(process)
+    _, _, err = run(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0", "checkpoint.every_epochs=0.125")
     failed = re.search(r"not finite at step (\d+) .*the last good checkpoint is \S+/(\d+)[.;]", err, re.DOTALL)
     assert failed, err
     assert int(failed[1]) == int(failed[2]) > 0
@@ -123,18 +111,14 @@ def test_no_checkpoint_holds_what_is_not_finite(tmp_path):
 
 def test_another_config_is_refused(tmp_path):
     """A checkpoint is only continued by the run that made it."""
-    process = start(tmp_path)
-    assert finish(process)[1] is not None and process.returncode == 0
-    process = start(tmp_path, "loss.lam=9.0")
-    _, err = finish(process)
-    assert process.returncode != 0 and "was made with another config (loss.lam differ)" in err
+    assert run(tmp_path)[0] == 0
+    code, _, err = run(tmp_path, "loss.lam=9.0")
+    assert code != 0 and "was made with another config (loss.lam differ)" in err
     # A decoder that is trained afterwards leaves the state alone; one that is trained along does not.
-    process = start(tmp_path, "model.decoder.mode=off")
-    out, err = finish(process)
-    assert process.returncode == 0 and not out and "Resumed from step 16" in err
-    process = start(tmp_path, "model.decoder.mode=joint")
-    _, err = finish(process)
-    assert process.returncode != 0 and "was made with another config (model.decoder" in err
+    code, out, err = run(tmp_path, "model.decoder.mode=off")
+    assert code == 0 and not out and "Resumed from step 16" in err
+    code, _, err = run(tmp_path, "model.decoder.mode=joint")
+    assert code != 0 and "was made with another config (model.decoder" in err
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {r["split"] for r in records} == {"train", "validation"}
 

@@ -22,8 +22,10 @@ from vae_jcc.train import fit
 _ROOT = Path(__file__).parents[1]
 _TOTAL = 10
 
-# The parent reads a line a step, so that signals come at an exact one.
+# Prints each step's number before it runs; a fourth and fifth argument are a signal that process 1 sends itself, and
+# its step.
 _SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 import jax
@@ -35,6 +37,8 @@ from vae_jcc.train import fit
 step = loop.Loop._step
 def counted(self):
     print("step", self.done, flush=True)
+    if sys.argv[2] == "1" and sys.argv[4:] and self.done == int(sys.argv[5]):
+        signal.raise_signal(int(sys.argv[4]))
     step(self)
 loop.Loop._step = counted
 interrupt.preempted_from_now_on()
@@ -112,21 +116,17 @@ def sources(config):
     return [open_source(config.dataset.name, s) for s in (config.dataset.train_split, config.dataset.validation_split)]
 
 
-def start_two(workdir, script=_SCRIPT):
+def start_two(*arguments, script=_SCRIPT):
     """Starts two processes with two devices each."""
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    command = [sys.executable, "-c", script, f"localhost:{free_port()}"]
+    address, after = f"localhost:{free_port()}", [str(a) for a in arguments]
     with_pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    return [subprocess.Popen([*command, str(i), str(workdir)], **with_pipes) for i in range(2)]
+    return [subprocess.Popen([sys.executable, "-c", script, address, str(i), *after], **with_pipes) for i in range(2)]
 
 
-def finish(processes, send=None, at=0):
-    """Sends a signal to process 1 at a step, waits, and returns exit codes, the steps of process 0 and all errors."""
-    if send is not None:
-        for line in processes[1].stdout:
-            if line == f"step {at}\n":
-                processes[1].send_signal(send)
-                break
+def run_two(*arguments, script=_SCRIPT):
+    """Runs two processes to their ends and returns exit codes, the steps of process 0 and all errors."""
+    processes = start_two(*arguments, script=script)
     outs, errs = zip(*(p.communicate(timeout=600) for p in processes), strict=True)
     steps = [int(line.split()[1]) for line in outs[0].splitlines() if line.startswith("step ")]
     return [p.returncode for p in processes], steps, "\n".join(errs)
@@ -150,14 +150,14 @@ def assert_close(got, want):
 
 def test_two_processes_preempted_then_killed_end_like_one(whole, tmp_path):
     """SIGTERM to one stops both after one step, with a checkpoint; SIGKILL of one fails the other; then to the end."""
-    codes, steps, errors = finish(start_two(tmp_path), signal.SIGTERM, at=1)
+    codes, steps, errors = run_two(tmp_path, int(signal.SIGTERM), 1)
     assert codes == [75, 75], errors
     saved = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert saved == steps[-1] + 1 < _TOTAL and "the same command resumes" in errors
     assert not list(tmp_path.glob(".seen_by_all*"))
-    codes, _, errors = finish(start_two(tmp_path), signal.SIGKILL, at=saved)
+    codes, _, errors = run_two(tmp_path, int(signal.SIGKILL), saved)
     assert codes[1] == -signal.SIGKILL and codes[0] not in (0, 75), errors
-    codes, steps, errors = finish(start_two(tmp_path))
+    codes, steps, errors = run_two(tmp_path)
     assert codes == [0, 0], errors
     assert steps[0] >= saved and steps[-1] == _TOTAL - 1
     assert_close(load_variables(tmp_path / "best"), whole[0])
@@ -168,12 +168,12 @@ def test_two_processes_preempted_then_killed_end_like_one(whole, tmp_path):
 
 
 def test_what_process_zero_does_alone_waits_for_nobody(tmp_path):
-    codes, _, errors = finish(start_two(tmp_path, _ALONE))
+    codes, _, errors = run_two(tmp_path, script=_ALONE)
     assert codes == [0, 0], errors
 
 
 def test_one_that_fails_alone_ends_and_does_not_wait_for_the_others(tmp_path):
-    waiting, failing = start_two(tmp_path, _ONE_FAILS)
+    waiting, failing = start_two(tmp_path, script=_ONE_FAILS)
     try:
         _, error = failing.communicate(timeout=300)
         assert failing.returncode == 1 and "ValueError: no such data on this host" in error
