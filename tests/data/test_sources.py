@@ -18,7 +18,7 @@ assert not {"tensorflow", "jax", "grain", "tensorflow_datasets"} & set(sys.modul
 source = open_source("bundled:fashion_mnist", "test")
 assert not {"tensorflow", "jax", "tensorflow_datasets"} & set(sys.modules), "on opening a bundled source"
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_on_corrupt_has_two_values() -> None:

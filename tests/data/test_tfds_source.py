@@ -62,7 +62,7 @@ from vae_jcc.data.sources import open_source
 open_source("cifar10", "test[:4]", data_dir={tfds_folder!r})[0]
 assert "tensorflow" not in sys.modules and "jax" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_missing_data_set_says_which_command_prepares_it(tmp_path: Path) -> None:
