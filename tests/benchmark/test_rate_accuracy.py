@@ -172,7 +172,7 @@ def test_a_point_whose_settings_changed_is_made_again(model, first, capsys, monk
     assert again["settings"]["options"][0]["quality"] == 5 and again["result"]["points"][0]["top1"] == [0.25]
 
 
-def test_an_existing_result_is_drawn_beside_the_rest(first, tmp_path, capsys):
+def test_an_existing_result_is_drawn_beside_the_rest(model, first, tmp_path, capsys):
     results = first / "result.json"
     arguments = ["bench", "rate-accuracy", "--data", "bundled:fashion_mnist", "--codecs", "--results", str(results)]
     assert main([*arguments, "--test-split", "test", "-o", str(tmp_path / "out")]) == 0
@@ -180,6 +180,10 @@ def test_an_existing_result_is_drawn_beside_the_rest(first, tmp_path, capsys):
     assert [s["points"] for s in drawn] == [s["points"] for s in json.loads(results.read_text())]
     assert main([*arguments[:2], "--codecs", "--results", str(results), "-o", str(tmp_path)]) == 1
     assert "--data" in capsys.readouterr().err
+    assert (
+        main([*arguments, "--test-split", "test", "--limit", "7", "--model", model, "-o", str(tmp_path / "few")]) == 1
+    )
+    assert "figures from 7 and 60 images do not belong into one plot" in capsys.readouterr().err
     codecs = [system for system in drawn if "codec" in system]
     (tmp_path / "codecs.json").write_text(json.dumps(codecs))
     arguments[-1] = str(tmp_path / "codecs.json")
@@ -218,6 +222,21 @@ def test_bd_accuracy_is_over_the_tuned_jpeg_and_the_best_classical_curve():
     assert systems[0]["bd_accuracy"]["over_jpeg"] == pytest.approx(10, abs=1e-9)
     assert report.add_bd_accuracy(systems[:1]) == ""
     assert systems[0]["bd_accuracy"]["over_jpeg"] == "no JPEG curve"
+
+
+def test_a_report_tells_every_codec_from_the_others_and_from_models(tmp_path):
+    facts = {"dataset": "d", "split": "test"}
+    systems = [
+        curve(f"{name} {classifier}", range(5), codec=name, classifier=classifier, **facts)
+        for classifier in ("fine-tuned", "clean")
+        for name in CODECS
+    ]
+    report.write_report(tmp_path, [*systems, curve("ours", range(5), **facts)])
+    written = json.loads((tmp_path / "result.json").read_text())
+    names = [f"{name} {classifier}" for name in CODECS for classifier in ("clean", "fine-tuned")]
+    assert [system["system"] for system in written] == ["ours", *names]
+    looks = {(system["marker"], system["color"]) for system in written[1:]}
+    assert len(looks) == len(CODECS) == len({marker for marker, _ in looks}) and "color" not in written[0]
 
 
 @pytest.mark.parametrize(

@@ -15,21 +15,24 @@ def plot_rate_accuracy(
     rate: str = "bpp_file",
     rate_label: str = "bits per pixel",
     legend_beside: bool = False,
+    log_rate: bool = False,
 ) -> None:
     """Draws top-1 against bits per pixel, one line a system, error bars over seeds, to a PNG or SVG file.
 
     Args:
         path: of the picture.
         results: dictionaries in the results schema: "system", "points" with "top1" and rates as lists over seeds. A
-            system may name another rate to be drawn at in "rate", and a "marker", "linestyle" and "color".
+            system may name another rate to be drawn at in "rate", and a "marker", "linestyle", "color" and "zorder".
         title: of the plot; name the data set and its note.
         rate: which of a point's rates is the abscissa.
         rate_label: what the abscissa says; name the kind of rate where systems differ in it.
         legend_beside: puts the legend to the right of the axes, for more systems than fit inside.
+        log_rate: makes the abscissa logarithmic, for rates of several orders.
     """
     # The object interface needs no display and touches no global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(8.6 if legend_beside else 6.4, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -46,11 +49,18 @@ def plot_rate_accuracy(
             marker=result.get("marker", "o"),
             linestyle=result.get("linestyle", "-"),
             color=result.get("color"),
+            zorder=result.get("zorder", 2),
             capsize=3,
             label=result["system"],
         )
     axes.set(xlabel=rate_label, ylabel="top-1 accuracy (%)", title=textwrap.fill(title, 56))
-    axes.set_xlim(0, 1.04 * max(np.mean(p[r.get("rate", rate)]) for r in results for p in r["points"]))
+    if log_rate:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(0, 1.04 * max(np.mean(p[r.get("rate", rate)]) for r in results for p in r["points"]))
     axes.grid(alpha=0.3)
     if legend_beside:
         figure.legend(fontsize="small", loc="outside right upper")

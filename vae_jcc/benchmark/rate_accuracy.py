@@ -87,6 +87,11 @@ class RateAccuracy:
         self._coded: tuple[Codec, int, CodedSource] | None = None
         (plan.output / "points").mkdir(parents=True, exist_ok=True)
 
+    @property
+    def n_images(self) -> int:
+        """Of the test split that each system is measured on."""
+        return len(self._data.test_as_it_comes)
+
     def systems(self) -> list[dict[str, Any]]:
         """Returns what was measured so far in the results schema: a system for each model, and codec with classifier.
 

@@ -15,6 +15,16 @@ from vae_jcc.files import write_file
 
 System = dict[str, Any]
 
+# Marker and colour of a classical codec: the pale ones of Matplotlib's tab20, whose strong ones are left to models.
+_LOOKS = {
+    "jpeg": ("s", "#9edae5"),
+    "j2k": ("D", "#dbdb8d"),
+    "webp": ("^", "#c7c7c7"),
+    "heic": ("v", "#f7b6d2"),
+    "avif": ("P", "#c49c94"),
+    "jxl": ("X", "#c5b0d5"),
+}
+
 RATE_LABEL = "bits per pixel (classical codecs: payload; vae_jcc: file bytes in a stream)"
 _POINT_COLUMNS = ("system", "point", "seeds", "top-1 %", "top-5 %", "bpp payload", "bpp file", "compared at", "images")
 _BD_COLUMNS = (
@@ -36,7 +46,7 @@ def write_report(folder: Path, systems: Sequence[System]) -> list[Table]:
     Returns:
         The tables of points and of BD-accuracy, for a terminal.
     """
-    systems = [_styled(system) for system in systems]
+    systems = [_styled(system) for system in sorted(systems, key=_place)]
     best = add_bd_accuracy(systems)
     add_smallest_lead(systems)
     write_file(folder / "result.json", (json.dumps(systems, indent=1) + "\n").encode())
@@ -47,7 +57,7 @@ def write_report(folder: Path, systems: Sequence[System]) -> list[Table]:
     write_file(folder / "table.md", text.encode())
     for suffix in ("png", "svg"):
         path = folder / f"rate_accuracy.{suffix}"
-        plot_rate_accuracy(path, systems, title, rate_label=RATE_LABEL, legend_beside=True)
+        plot_rate_accuracy(path, systems, title, rate_label=RATE_LABEL, legend_beside=True, log_rate=True)
     return [_table(title, _POINT_COLUMNS, points), _table(bd_title, _BD_COLUMNS, deltas)]
 
 
@@ -115,11 +125,17 @@ def _curve(system: System) -> tuple[list[float], list[float]]:
 
 
 def _styled(system: System) -> System:
-    """Returns the system with the look of its curve: a colour a codec, a broken line for the clean classifier."""
+    """Returns the system with the look of its curve: a marker a codec, a broken line for the clean classifier."""
     if "codec" not in system:
         return dict(system)
-    look = {"marker": "s", "color": f"C{9 - list(CODECS).index(system['codec'])}"}
-    return system | look | {"linestyle": ":" if system["classifier"] == "clean" else "-"}
+    marker, color = _LOOKS[system["codec"]]
+    linestyle = ":" if system["classifier"] == "clean" else "-"
+    return system | {"marker": marker, "color": color, "linestyle": linestyle, "zorder": 1}
+
+
+def _place(system: System) -> tuple[int, str]:
+    """Returns what systems are sorted by: models as they come, then each codec, clean before fine-tuned."""
+    return (list(CODECS).index(system["codec"]), system["classifier"]) if "codec" in system else (-1, "")
 
 
 def _title(systems: Sequence[System]) -> str:

@@ -92,6 +92,7 @@ def run(options: Namespace) -> int:
         command=shlex.join(["vae-jcc", *sys.argv[1:]]),
     )
     bench = RateAccuracy(plan, lambda line: print(line, file=sys.stderr, flush=True))
+    _check_counts(drawn, bench.n_images if codecs or models else None)
     bench.measure_models()
     tables = write_report(options.output, [*bench.systems(), *drawn]) if models or drawn else []
     for classifier in (CLEAN, FINE_TUNED) if options.finetune_epochs else (CLEAN,):
@@ -143,6 +144,17 @@ def _read_results(path: Path, data: str, split: str) -> list[dict[str, Any]]:
                 f"on {data}, split {split}: choose the same with --data and --test-split."
             )
     return list(systems)
+
+
+def _check_counts(drawn: Sequence[dict[str, Any]], measured: int | None) -> None:
+    """Raises ValueError where the systems that are drawn together were not measured on one number of images."""
+    counts = {int(system["n_images"]) for system in drawn if "n_images" in system}
+    counts |= set() if measured is None else {measured}
+    if len(counts) > 1:
+        raise ValueError(
+            f"--results: figures from {' and '.join(f'{n:,}' for n in sorted(counts))} images do not belong into one "
+            "plot: measure all on the same ones (--limit)."
+        )
 
 
 def _positive(text: str) -> int:
