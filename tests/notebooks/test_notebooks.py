@@ -94,7 +94,7 @@ def run(tmp_path: Path) -> Run:
         environment = os.environ | {"PYTHONPATH": path, "TFDS_DATA_DIR": str(tfds_dir)}
         environment["PYTHONFAULTHANDLER"] = "1"  # a kernel that dies says where
         place = {"metadata": {"path": str(tmp_path)}}
-        client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place)
+        client = NotebookClient(notebook, timeout=900, startup_timeout=300, kernel_name="python3", resources=place)
         client.execute(env=environment)  # raises what a cell raises; the timeout is for one that hangs
         return {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
 
