@@ -49,16 +49,27 @@ def run_together(commands: Sequence[Sequence[str]], environment: Mapping[str, st
         0 if all ended well, else the exit code of the first that did not (128 + signal if it was killed).
     """
     variables = os.environ | dict(environment or {})
-    # In sessions of their own, so that Ctrl-C in a terminal reaches them once, through here.
-    children = [subprocess.Popen(command, env=variables, start_new_session=True) for command in commands]
+    children: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []  # signals that came before all had started
 
-    def pass_on(number: int, _: object) -> None:
+    def send(number: int) -> None:
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
+    def pass_on(number: int, _: object) -> None:
+        if len(children) < len(commands):
+            early.append(number)
+        else:
+            send(number)
+
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for command in commands:
+            # In sessions of their own, so that Ctrl-C in a terminal reaches them once, through here.
+            children.append(subprocess.Popen(command, env=variables, start_new_session=True))
+        for number in early:
+            send(number)
         return _wait(children)
     finally:
         for child in children:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -219,6 +220,34 @@ def test_others_may_finish_their_checkpoint_after_one_has_stopped(tmp_path, monk
     slow = f"import sys, time; time.sleep(1); open({str(tmp_path / 'saved')!r}, 'w'); sys.exit(75)"
     assert run_together([[sys.executable, "-c", code] for code in ("import sys; sys.exit(75)", slow)]) == 75
     assert (tmp_path / "saved").exists()
+
+
+def test_a_signal_between_two_starts_reaches_every_process(monkeypatch):
+    """And leaves none behind."""
+    started = []
+
+    def start(*arguments, **keywords):
+        started.append(subprocess.Popen(*arguments, **keywords))
+        if len(started) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return started[-1]
+
+    monkeypatch.setattr("launch.local.subprocess", SimpleNamespace(Popen=start))
+    assert run_together([[sys.executable, "-c", _SLEEPER]] * 2) == 128 + signal.SIGTERM
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+
+
+def test_no_process_is_left_where_one_cannot_start(monkeypatch):
+    started = []
+
+    def start(*arguments, **keywords):
+        started.append(subprocess.Popen(*arguments, **keywords))
+        return started[-1]
+
+    monkeypatch.setattr("launch.local.subprocess", SimpleNamespace(Popen=start))
+    with pytest.raises(FileNotFoundError):
+        run_together([[sys.executable, "-c", _SLEEPER], ["/nowhere/python"]])
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 def test_signals_reach_every_process():
