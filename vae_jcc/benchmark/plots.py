@@ -55,7 +55,7 @@ def plot_rate_accuracy(
         )
     axes.set(xlabel=rate_label, ylabel="top-1 accuracy (%)", title=textwrap.fill(title, 56))
     if log_rate:
-        axes.set_xscale("log")
+        axes.set_xscale("log", nonpositive="mask")  # a codec can have a point without any payload
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.xaxis.set_minor_formatter(NullFormatter())
