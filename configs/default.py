@@ -58,6 +58,9 @@ def get_config() -> ConfigDict:
     c.model.encoder.stem_stride = 2  # its stride in pixels
     c.model.encoder.stem_pool = False  # max-pool 3x3, stride 2, after it (the paper's large-image encoders)
     c.model.encoder.stages = ((32, 2, 1), (48, 1, 2))  # (channels, residual blocks, stride of the first block) each
+    # Side of the depthwise kernels of separable blocks (models/layers.py); 0 = dense 3x3 blocks
+    c.model.encoder.separable_kernel = 0
+    c.model.encoder.expansion = 2  # separable blocks: channels between their 1x1 convolutions, over the stage's
     c.model.encoder.conv_bias = False  # biases in the blocks' convolutions
     c.model.encoder.as_published = False  # biases, shortcuts and last norm of the 2022 paper's code (models/encoder.py)
     c.model.encoder.latent_kernel = 1  # side of the last convolution's kernel; 0 = none: the last stage is the latent
@@ -142,4 +145,7 @@ def get_config() -> ConfigDict:
     c.log = ConfigDict()
     c.log.every_steps = 50
     c.artifact_dtype = "float32"  # of the receiver's and decoder's weights in the artifact: "float32" or "float16"
+    # Of activations in what is shipped: cameras compute in float32, whatever the training did. The networks that are
+    # trained on the finished encoder (context model, decoder) see its symbols as this makes them.
+    c.artifact_compute_dtype = "float32"
     return c

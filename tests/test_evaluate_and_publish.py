@@ -159,11 +159,14 @@ def test_training_a_decoder_leaves_accuracy_and_fingerprint_alone(config, folder
 
 
 def test_publish_writes_what_it_says(config, variables, tmp_path, capsys, monkeypatch):
-    """Artifact, figures in the results schema, plot and table."""
+    """Artifact, figures in the results schema, plot and table; what was trained in bfloat16 ships in float32."""
+    config = ConfigDict(config.to_dict())
+    config.compute_dtype = "bfloat16"
     sources = [open_source(config.dataset.name, s) for s in ("train[:256]", "test[:64]", "test[:100]")]
     monkeypatch.setattr(sys, "argv", ["/anywhere/vae_jcc/main.py", "--config=configs/quickstart.py"])
     result = publish(config, tmp_path, variables, *sources)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == result
+    assert Artifact.load(str(tmp_path / "artifact")).config.compute_dtype == "float32"
     (system,) = json.loads((tmp_path / "result.json").read_text())
     point = system["points"][0]
     assert {"system", "dataset", "encoder", "receiver", "device", "versions"} <= set(system)

@@ -10,11 +10,14 @@ from typing import Any
 
 ADDED_KEYS: Mapping[str, Any] = {
     "init_parts": [],
+    "artifact_compute_dtype": "float32",
     "dataset.eval_margin": 0,
     "dataset.crop_scale": [],
     "dataset.crop_ratio": [3 / 4, 4 / 3],
     "model.remat": "",
     "model.encoder.as_published": False,
+    "model.encoder.separable_kernel": 0,
+    "model.encoder.expansion": 2,
     "model.classifier.as_published": False,
     "quantizer.centres": 0,
     "entropy.kind": "factorized",

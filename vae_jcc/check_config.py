@@ -14,6 +14,7 @@ from vae_jcc.evaluate import check_fits
 _CHOICES = {
     "compute_dtype": ("float32", "bfloat16"),
     "artifact_dtype": ("float32", "float16"),
+    "artifact_compute_dtype": ("float32", "bfloat16"),
     "model.decoder.mode": ("off", "joint", "frozen"),
     "entropy.context.kind": ("", "serial", "parallel", "hyperprior"),
 }

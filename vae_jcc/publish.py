@@ -49,7 +49,9 @@ def publish(
     Returns:
         The evaluation of the test split (see `evaluate_artifact`).
     """
-    folder, d = workdir / "artifact", config.dataset
+    folder, d, training = workdir / "artifact", config.dataset, config
+    config = config.copy_and_resolve_references()
+    config.compute_dtype = training.artifact_compute_dtype
     image_shape = input_shape(config, train)
     export_artifact(folder, config, variables, test, image_shape[:2], validation)
     if config.model.decoder.mode == "frozen":
@@ -66,7 +68,7 @@ def publish(
     results = [describe_system(config, variables, ours, image_shape, _command())]
     jpeg = None
     if config.eval.jpeg_baseline:
-        jpeg = evaluate_jpeg(config, workdir / "jpeg", train, validation, test, ours["bpp_file"])
+        jpeg = evaluate_jpeg(training, workdir / "jpeg", train, validation, test, ours["bpp_file"])
         points = {k: [jpeg[k]] for k in ("top1", "top5", "bpp_payload", "bpp_file")}
         name = "JPEG + same classifier (payload only)"
         results.append(

@@ -32,6 +32,8 @@ def _macs(jaxpr: Any) -> int:
         elif equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             total += out * prod(equation.invars[0].aval.shape[d] for d in contracted)
+        elif equation.params.get("name") == "depthwise_conv":
+            total += out * prod(equation.invars[1].aval.shape[:2])  # models/depthwise.py writes it as elementwise sums
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):

@@ -10,6 +10,8 @@ One class covers the family:
 * "patchify": the stem's kernel equals its stride, so the image is cut into cells and nearly all arithmetic happens on
   the latent grid (as in Duan et al., "Efficient feature compression for edge-cloud systems", 2022). For the leanest
   devices.
+
+With `separable_kernel` the stages are of separable blocks, which do more with a parameter than dense 3x3 ones.
 """
 
 from math import prod
@@ -34,6 +36,8 @@ class Encoder(nn.Module):
     latent_kernel: int = 1
     conv_bias: bool = False
     as_published: bool = False
+    separable_kernel: int = 0
+    expansion: int = 2
     dtype: Any = jnp.float32
     axis_name: str | None = None
     remat: bool = False
@@ -72,6 +76,8 @@ class Encoder(nn.Module):
             final_norm=not norm_at_the_end,
             final_relu=self.latent_kernel > 0 and not norm_at_the_end,
             as_published=self.as_published,
+            separable_kernel=self.separable_kernel,
+            expansion=self.expansion,
             remat=self.remat,
             out_dtype=None if self.latent_kernel else jnp.float32,
             name="stages",

@@ -68,7 +68,8 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
     """Returns the encoder that `config.model.encoder` describes.
 
     Raises:
-        ValueError: the kind is unknown, or a patchify stem's kernel differs from its stride.
+        ValueError: the kind is unknown, a patchify stem's kernel differs from its stride, or the blocks are both
+            separable and as published.
     """
     e = config.model.encoder
     if e.kind not in ("residual", "patchify"):
@@ -77,6 +78,11 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
         raise ValueError(
             f"A patchify stem cuts the image into cells, so its kernel ({e.stem_kernel}) must equal its stride "
             f"({e.stem_stride}); for overlapping kernels choose kind='residual'."
+        )
+    if e.separable_kernel and (e.as_published or e.conv_bias):
+        raise ValueError(
+            "config.model.encoder.separable_kernel makes blocks without biases that the 2022 paper does not have: "
+            "leave as_published and conv_bias off, or separable_kernel at 0."
         )
     if e.latent_kernel == 0 and e.stages[-1][0] != config.model.latent_channels:
         raise ValueError(
@@ -93,6 +99,8 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
         latent_kernel=e.latent_kernel,
         conv_bias=e.conv_bias,
         as_published=e.as_published,
+        separable_kernel=e.separable_kernel,
+        expansion=e.expansion,
         dtype=jnp.dtype(config.compute_dtype),
         axis_name=axis_name,
         remat=_remat(config),
