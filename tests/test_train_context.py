@@ -82,6 +82,17 @@ def test_it_saves_bits_and_changes_nothing_else(kind, config, sources, plain, tm
         Receiver(before).symbols(data)
 
 
+def test_symbols_that_stay_in_memory_are_those_that_every_epoch_would_encode(config, sources, plain, tmp_path):
+    """In the same order, so the same model comes out."""
+    config = config.copy_and_resolve_references()
+    config.entropy.context.update({"kind": "parallel", "features": 4, "epochs": 1.5})
+    facts = []
+    for limit in (2**30, 1600 * 28 * 28):  # the second holds the pixels of 1,600 images, not their symbols
+        config.dataset.memory_limit = limit
+        facts.append(train_context(config, shutil.copytree(plain, tmp_path / str(limit)), *sources))
+    assert facts[0] == facts[1]
+
+
 def test_microbatches_learn_what_the_whole_batch_learns(config, sources, plain, tmp_path):
     config = config.copy_and_resolve_references()
     config.entropy.context.update({"kind": "serial", "features": 4, "epochs": 0.2, "fixed_fraction": 0.0})

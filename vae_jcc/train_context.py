@@ -4,8 +4,9 @@ It starts from the tables of the model's prior, learns in float, and then goes o
 will code (quantization-aware), so that what codes is what was trained.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from vae_jcc.benchmark.cost import count_parameters
 from vae_jcc.coding.integer_layers import SYMBOL_LIMIT
 from vae_jcc.coding.slots import SlotMap
 from vae_jcc.coding.tables import CodingTables
-from vae_jcc.data.pipeline import eval_batches
+from vae_jcc.data.array_source import ArraySource
+from vae_jcc.data.pipeline import eval_batches, train_iterator
 from vae_jcc.data.sources import Source
 from vae_jcc.entropy.context import LOG2_IMPOSSIBLE, ContextModel, slot_bits
 from vae_jcc.entropy.export import to_integers
@@ -72,7 +74,9 @@ def train_context(
     prepare = _Prepare(artifact, config)
 
     def mean_bits(params: Any, fixed: bool) -> float:
-        return _mean(config, validation, lambda images: measure(params, *prepare(images), fixed))
+        return _mean(
+            config, validation, lambda images: measure(params, *prepare.inputs(prepare.symbols(images)), fixed)
+        )
 
     measure = jax.jit(partial(_bits, model), static_argnums=3)
     total = optim.steps_in(settings.epochs, source.info.num_examples, config.train.batch_size)
@@ -80,9 +84,9 @@ def train_context(
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, total))
     step = _make_step(model, optimizer, config)
     params, opt_state, bits_float = None, None, float("nan")
-    with closing(training_images(config, source)) as batches:
-        for i, images in zip(range(total), batches, strict=False):
-            values, slots = prepare(images)
+    with closing(_training_symbols(config, source, prepare)) as batches:
+        for i, symbols in zip(range(total), batches, strict=False):
+            values, slots = prepare.inputs(symbols)
             if params is None:
                 params = _initial(model, config.seed, values[:1], artifact, start)
                 opt_state = optimizer.init(params)
@@ -142,8 +146,40 @@ def _make_step(
     return jax.jit(step, static_argnums=5)
 
 
+def _training_symbols(config: ConfigDict, source: Source, prepare: "_Prepare") -> Generator[np.ndarray, None, None]:
+    """Yields shuffled batches of symbols int32 [B, h, w, c] without end; close it to stop the pipeline behind it.
+
+    Where further epochs see the same pixels, these are encoded once, if `dataset.memory_limit` lets the symbols stay.
+    """
+    if config.entropy.context.epochs > 1 and not config.dataset.eval_margin:
+        stored = _encode_all(config, source, prepare)
+        if stored is not None:
+            with train_iterator(stored, batch_size=config.train.batch_size, seed=config.seed) as batches:
+                for batch in batches:
+                    yield batch["image"]
+    with closing(training_images(config, source)) as images:
+        yield from map(prepare.symbols, images)
+
+
+def _encode_all(config: ConfigDict, source: Source, prepare: "_Prepare") -> ArraySource | None:
+    """Returns the symbols of a source in the place of its pixels; None where they would not fit into memory."""
+    symbols, done = None, 0
+    for batch in eval_batches(source, batch_size=config.eval.batch_size, **input_settings(config)):
+        part = prepare.symbols(batch["image"])[batch["mask"] > 0]
+        if symbols is None:
+            if len(source) * part[0].nbytes > config.dataset.memory_limit:
+                return None
+            symbols = np.empty((len(source), *part.shape[1:]), part.dtype)
+        symbols[done : done + len(part)] = part
+        done += len(part)
+    if symbols is None:
+        return None
+    info = replace(source.info, channels=symbols.shape[3], image_size=(symbols.shape[1], symbols.shape[2]))
+    return ArraySource(info, symbols, np.zeros(len(symbols), np.int32))
+
+
 class _Prepare:
-    """Turns images uint8 [B, H, W, C] into what a context model reads and what it has to predict."""
+    """Turns images uint8 [B, H, W, C] into symbols, and those into what a context model reads and has to predict."""
 
     def __init__(self, artifact: Artifact, config: ConfigDict) -> None:
         self._encode, self._edge = make_encode_fn(build_encoder(config)), artifact.variables("encoder")
@@ -154,8 +190,9 @@ class _Prepare:
         """Returns symbols int32 [B, h, w, c]."""
         return np.asarray(self._encode(self._edge, self._quantizer, images))
 
-    def __call__(self, images: np.ndarray) -> Prepared:
-        planes, slots, escaped = self._map.to_slots(self.symbols(images))
+    def inputs(self, symbols: np.ndarray) -> Prepared:
+        """Returns what the context model reads and what it has to predict, of symbols int32 [B, h, w, c]."""
+        planes, slots, escaped = self._map.to_slots(symbols)
         known = np.where(escaped, 0, planes)
         if self._levels is None:
             values: np.ndarray = np.clip(known, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.float32)
