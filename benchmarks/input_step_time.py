@@ -61,10 +61,11 @@ def make_step(config: ConfigDict, source: Source) -> TrainStep:
         make_train_step(config, model, optimizer, rate, quantizer=quantizer, axis_name=devices.axis_name)
     )
     positions = np.arange(config.train.batch_size, dtype=np.int32)
+    draws = {"position": positions, "seed": np.zeros_like(positions)}
 
     def step(batch: dict[str, np.ndarray]) -> None:
         nonlocal state
-        state, metrics = train_step(state, devices.put_batch(batch | {"position": positions}))
+        state, metrics = train_step(state, devices.put_batch(batch | draws))
         metrics["loss"].block_until_ready()
 
     return step

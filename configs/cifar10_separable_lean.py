@@ -14,5 +14,6 @@ def get_config() -> ConfigDict:
     c = cifar10_separable.get_config()
     c.name = "cifar10_separable_lean"
     c.model.encoder.stem_features = 16
+    c.model.encoder.separable_kernel = 5
     c.model.encoder.stages = ((16, 2, 1), (32, 2, 2), (32, 1, 2))
     return c

@@ -34,6 +34,7 @@ def batch(rng):
         "image": images,
         "label": rng.integers(0, 10, 8).astype(np.int32),
         "position": np.arange(8, dtype=np.int32),
+        "seed": np.zeros(8, np.int32),
     }
 
 

@@ -57,6 +57,7 @@ def one_step():
         "image": rng.integers(0, 256, (8, 16, 16, 1), dtype=np.uint8),
         "label": rng.integers(0, 10, 8).astype(np.int32),
         "position": np.arange(8, dtype=np.int32),
+        "seed": np.zeros(8, np.int32),
     }
     model, optimizer = build_model(config, 10, 1), optim.make_optimizer(config, 10, 100)
     state = create_state(model, optimizer, 0, (16, 16, 1))

@@ -32,6 +32,7 @@ def make_batch(rng, size=8):
         "image": rng.integers(0, 256, (size, 16, 16, 1), dtype=np.uint8),
         "label": rng.integers(0, 10, size).astype(np.int32),
         "position": np.arange(size, dtype=np.int32),
+        "seed": np.zeros(size, np.int32),
     }
 
 
@@ -75,13 +76,16 @@ def test_device_count_and_mode_do_not_change_the_maths(mode, count, batch, refer
 
 
 def test_same_seed_same_bits_other_seed_other_bits(batch, reference):
-    """Exactly repeatable; the seed matters."""
+    """Exactly repeatable; the seed matters, and comes with the data: the step is compiled for all of them."""
     config = tiny_config()
     a, b = reference[0], run(config, "jit", 1, batch)[0]
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(x, y)
     config.seed = 1
-    c = run(config, "jit", 1, batch)[0]
+    same = run(config, "jit", 1, batch)[0]
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(same), strict=True):
+        np.testing.assert_array_equal(x, y)
+    c = run(config, "jit", 1, batch | {"seed": np.ones(8, np.int32)})[0]
     assert any(np.any(x != y) for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(c.params), strict=True))
 
 

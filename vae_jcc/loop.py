@@ -65,7 +65,10 @@ class Loop:
 
     def __post_init__(self) -> None:
         share = self.config.train.batch_size // len(self.devices.processes)
-        self._positions = np.arange(share, dtype=np.int32) + self.devices.rank * share
+        self._draws = {
+            "position": np.arange(share, dtype=np.int32) + self.devices.rank * share,
+            "seed": np.full(share, self.config.seed, np.int32),
+        }
         self._finite = FiniteCheck(self.plan.per_epoch, self.checkpoints)
         if self.checkpoints.latest is not None:
             self.state, saved = self.checkpoints.restore(self.state, self.config)
@@ -105,7 +108,7 @@ class Loop:
         return self.done % every == 0 or self.done == self.plan.total
 
     def _step(self) -> None:
-        batch = self.devices.put_batch(next(self.iterator) | {"position": self._positions})
+        batch = self.devices.put_batch(next(self.iterator) | self._draws)
         self.state, metrics = self.step_at(self.done)(self.state, batch)
         self._finite.check(self.done, metrics)
         self._records.append(metrics)

@@ -76,9 +76,10 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns `step(state, batch) -> (state, metrics)`.
 
-    The batch holds "image" uint8 [B, H, W, C], "label" int32 [B] and "position" int32 [B], each example's place in
-    the global batch: randomness is drawn per example from (seed, step, position), so neither the number of devices or
-    microbatches nor an interruption changes it.
+    The batch holds "image" uint8 [B, H, W, C], "label" int32 [B] and, int32 [B], "position", each example's place in
+    the global batch, and "seed", the run's: randomness is drawn per example from (seed, step, position), so neither the
+    number of devices or microbatches nor an interruption changes it. The seed comes with the data so that runs which
+    differ in it alone share one compiled step.
 
     Gradients, metrics and the updates of the running batch statistics are means over `config.train.accumulate`
     microbatches. A microbatch is normalized by its own statistics; without batch normalization, several microbatches
@@ -136,7 +137,7 @@ def _make_gradients(
     """
 
     def gradients(state: TrainState, weight: jax.Array, batch: Batch) -> tuple[Any, Metrics, Any]:
-        keys = _example_keys(config.seed, state.step, batch["position"])
+        keys = _example_keys(batch["seed"], state.step, batch["position"])
         images = augment(keys, batch["image"], config.augment, config.dataset.image_size)
         teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
         noise_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
@@ -169,10 +170,13 @@ def _make_gradients(
     return gradients
 
 
-def _example_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
+def _example_keys(seeds: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
     """Returns one PRNG key an example, [B], of (seed, step, position in the global batch)."""
-    step_key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
+
+    def key(seed: jax.Array, position: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), position)
+
+    return jax.vmap(key)(seeds, positions)
 
 
 def make_eval_step(

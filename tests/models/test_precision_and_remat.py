@@ -48,6 +48,7 @@ def test_bfloat16_is_for_activations_alone():
         "image": jax.ShapeDtypeStruct((8, 16, 16, 1), np.uint8),
         "label": jax.ShapeDtypeStruct((8,), np.int32),
         "position": jax.ShapeDtypeStruct((8,), np.int32),
+        "seed": jax.ShapeDtypeStruct((8,), np.int32),
     }
     jaxpr, (new_state, metrics) = jax.make_jaxpr(step, return_shape=True)(state, batch)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((new_state, metrics))}

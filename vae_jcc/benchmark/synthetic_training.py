@@ -25,6 +25,7 @@ def random_batch(size: int, shape: tuple[int, int, int], num_classes: int) -> di
         "image": rng.integers(0, 256, (size, *shape), np.uint8),
         "label": rng.integers(0, num_classes, size).astype(np.int32),
         "position": np.arange(size, dtype=np.int32),
+        "seed": np.zeros(size, np.int32),
     }
 
 
