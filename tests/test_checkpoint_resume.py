@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from configs import quickstart
+from vae_jcc import train
 from vae_jcc.checkpoint import _identity, load_variables
+from vae_jcc.data.sources import open_source
+from vae_jcc.finite import NonFiniteError
 
 _ROOT = Path(__file__).parents[1]
 
@@ -99,6 +102,18 @@ def test_non_finite_loss_stops_with_step_and_batch(tmp_path):
     code, _, err = run(tmp_path, "optim.learning_rate=1e30", "optim.clip_norm=0")
     assert code != 0
     assert "not finite at step" in err and "batch" in err and "optim.learning_rate" in err
+
+
+def test_a_training_without_a_finite_validation_says_so(tmp_path, monkeypatch):
+    config = quickstart.get_config()
+    config.model.encoder.stem_features, config.model.encoder.stages = 4, ((6, 1, 2),)
+    config.model.classifier.stages = ((8, 1, 1),)
+    config.train.batch_size, config.eval.batch_size, config.train.max_steps = 8, 8, 1
+    source = open_source(config.dataset.name, "test[:8]")
+    result = {"n_images": 8.0, "top1": 0.1, "top5": 0.5, "cross_entropy": np.nan, "bpp": 1.0, "objective": np.nan}
+    monkeypatch.setattr(train, "_validate", lambda *_: result)
+    with pytest.raises(NonFiniteError, match="No validation .* finite objective"):
+        train.fit(config, tmp_path, source, source)
 
 
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path):

@@ -8,7 +8,7 @@ from vae_jcc.metrics import is_finite
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or the gradient became infinite or NaN."""
+    """The loss or the gradient became infinite or NaN, or every validation is."""
 
 
 class FiniteCheck:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vae_jcc.checkpoint import Checkpoints, save_variables
 from vae_jcc.data.pipeline import TrainIterator
-from vae_jcc.finite import FiniteCheck
+from vae_jcc.finite import FiniteCheck, NonFiniteError
 from vae_jcc.interrupt import StopSignals
 from vae_jcc.metrics import Reporter, mean_metrics
 from vae_jcc.optim import steps_in
@@ -79,7 +79,7 @@ class Loop:
         """Trains; the best variables are in WORKDIR/best afterwards.
 
         Raises:
-            NonFiniteError: the loss or gradient is not finite.
+            NonFiniteError: the loss or gradient is not finite, or no validation was.
             KeyboardInterrupt: after a checkpoint is written.
             Preempted: after a checkpoint is written.
         """
@@ -103,6 +103,11 @@ class Loop:
                         f"Stopped: step {self.done} is saved in {self.checkpoints.folder}; the same command resumes."
                     )
                     raise stop
+        if self.config.checkpoint.keep_best and not np.isfinite(self.best):
+            raise NonFiniteError(
+                f"No validation of this training had a finite objective, so {self.workdir / 'best'} does not exist: "
+                "lower optim.learning_rate, or set compute_dtype='float32' if it is not."
+            )
 
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.plan.total

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import imagenette, quickstart
+from configs import cifar10, imagenette, quickstart
 from configs.paper import ae_v2
 from vae_jcc import optim
-from vae_jcc.models.joint import build_encoder, build_model
+from vae_jcc.models.joint import build_classifier, build_encoder, build_model
 from vae_jcc.state import create_state
 from vae_jcc.steps import make_train_step
 
@@ -84,6 +84,20 @@ def test_latents_are_finer_than_bfloat16(make, rng):
     y = jax.jit(lambda x: encoder.init_with_output(jax.random.key(0), x)[0])(images)
     assert y.dtype == jnp.float32
     assert np.mean(np.asarray(y) != np.asarray(y.astype(jnp.bfloat16).astype(jnp.float32))) > 0.9
+
+
+def test_a_bfloat16_classifier_is_compiled_to_what_it_is(rng):
+    """The compiled network against the same one operation by operation, and both against float32."""
+    config = cifar10.get_config()
+    y_hat = jnp.asarray(rng.normal(size=(8, 8, 8, config.model.latent_channels)), jnp.float32)
+    variables = build_classifier(config, 10).init(jax.random.key(0), y_hat)
+    exact = build_classifier(config, 10).apply(variables, y_hat)
+    config.compute_dtype = "bfloat16"
+    apply = build_classifier(config, 10).apply
+    step_by_step, compiled = apply(variables, y_hat), jax.jit(apply)(variables, y_hat)
+    scale = float(jnp.abs(exact).max())
+    np.testing.assert_allclose(compiled, step_by_step, atol=0.03 * scale)
+    np.testing.assert_allclose(compiled, exact, atol=0.05 * scale)
 
 
 def test_rematerialization_changes_memory_alone(rng):

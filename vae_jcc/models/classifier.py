@@ -40,5 +40,8 @@ class Classifier(nn.Module):
             name="stages",
         )
         x = stages(x, train)
+        if self.dtype == jnp.bfloat16:
+            # Else XLA's CPU compiler (jaxlib 0.11.2) merges the mean into the bfloat16 stages, and returns NaN.
+            x = jax.lax.optimization_barrier(x)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return nn.Dense(self.num_classes, name="logits")(x)
