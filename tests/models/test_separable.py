@@ -92,6 +92,14 @@ def test_a_block_whose_last_kernel_is_zero_is_the_identity(key, rng):
     np.testing.assert_allclose(build_encoder(config).apply(shallow, images), deep, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("key_name", "value"), [("separable_kernel", -1), ("expansion", 0)])
+def test_sizes_that_make_no_block_are_refused(key_name, value):
+    config = small_config()
+    config.model.encoder[key_name] = value
+    with pytest.raises(ValueError, match="side is 0 .dense blocks. or more, the expansion at least 1"):
+        build_encoder(config)
+
+
 @pytest.mark.parametrize("key_name", ["as_published", "conv_bias"])
 def test_what_the_blocks_do_not_have_is_refused(key_name):
     config = small_config()

@@ -68,8 +68,8 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
     """Returns the encoder that `config.model.encoder` describes.
 
     Raises:
-        ValueError: the kind is unknown, a patchify stem's kernel differs from its stride, or the blocks are both
-            separable and as published.
+        ValueError: the kind is unknown, a patchify stem's kernel differs from its stride, or the separable
+            blocks' settings make none, or contradict `as_published` or `conv_bias`.
     """
     e = config.model.encoder
     if e.kind not in ("residual", "patchify"):
@@ -78,6 +78,11 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
         raise ValueError(
             f"A patchify stem cuts the image into cells, so its kernel ({e.stem_kernel}) must equal its stride "
             f"({e.stem_stride}); for overlapping kernels choose kind='residual'."
+        )
+    if e.separable_kernel < 0 or e.expansion < 1:
+        raise ValueError(
+            f"config.model.encoder.separable_kernel is {e.separable_kernel} and expansion {e.expansion}: the kernel's "
+            "side is 0 (dense blocks) or more, the expansion at least 1."
         )
     if e.separable_kernel and (e.as_published or e.conv_bias):
         raise ValueError(
