@@ -17,3 +17,15 @@ def get_config() -> ConfigDict:
     c = default.get_config()
     c.name = "cifar10"
     return c
+
+
+def train_on_gpu(c: ConfigDict) -> None:
+    """Sets what a GPU's recipe has in place of a CPU's: bfloat16, large batches, rare validations (short epochs)."""
+    c.compute_dtype = "bfloat16"
+    c.optim.learning_rate = 0.5
+    c.optim.warmup_epochs = 3.0
+    c.train.batch_size = 512
+    c.eval.batch_size = 2500
+    c.eval.every_epochs = 5.0
+    c.checkpoint.every_epochs = 20.0
+    c.artifact_dtype = "float16"

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     """Returns the configuration."""
     c = cifar10.get_config()
     c.name = "cifar10_separable"
-    c.compute_dtype = "bfloat16"
+    cifar10.train_on_gpu(c)
     c.model.encoder.stem_kernel = 3
     c.model.encoder.stem_stride = 1
     c.model.encoder.stages = ((32, 4, 1), (64, 3, 2), (64, 1, 2))
@@ -29,13 +29,6 @@ def get_config() -> ConfigDict:
     c.model.classifier.stages = ((128, 2, 1), (256, 2, 2))
     c.loss.hinge_beta = 0.3
     c.loss.hinge_target = 0.74
-    c.optim.learning_rate = 0.5
     c.optim.weight_decay = 3e-4
-    c.optim.warmup_epochs = 3.0
-    c.train.batch_size = 512
     c.train.epochs = 60.0
-    c.eval.batch_size = 2500
-    c.eval.every_epochs = 5.0
-    c.checkpoint.every_epochs = 20.0
-    c.artifact_dtype = "float16"
     return c

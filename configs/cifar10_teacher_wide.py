@@ -8,24 +8,17 @@ Like cifar10_teacher.py it looks at every pixel, and next to nothing weighs on i
 
 from ml_collections import ConfigDict
 
-from configs import cifar10_teacher
+from configs import cifar10, cifar10_teacher
 
 
 def get_config() -> ConfigDict:
     """Returns the configuration."""
     c = cifar10_teacher.get_config()
     c.name = "cifar10_teacher_wide"
-    c.compute_dtype = "bfloat16"
+    cifar10.train_on_gpu(c)
     c.artifact_compute_dtype = "bfloat16"
-    c.artifact_dtype = "float16"
     c.model.encoder.stem_features = 64
     c.model.encoder.stages = ((64, 1, 1), (128, 2, 2), (256, 2, 2))
     c.model.classifier.stages = ((256, 1, 1),)
-    c.optim.learning_rate = 0.5
-    c.optim.warmup_epochs = 3.0
-    c.train.batch_size = 512
     c.train.epochs = 40.0
-    c.eval.batch_size = 2500
-    c.eval.every_epochs = 5.0
-    c.checkpoint.every_epochs = 20.0
     return c
