@@ -84,7 +84,8 @@ class SeparableBlock(nn.Module):
     """Residual block of a depthwise convolution, which mixes positions, and two 1x1 ones, which mix channels.
 
     Maps [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]. It is the block of Liu et al. 2022 ("A ConvNet
-    for the 2020s") with ReLU, and with batch normalisation, which folds into the convolution before it. Where the shape changes, the shortcut is a 1x1 convolution of the input.
+    for the 2020s") with ReLU, and with batch normalisation, which folds into the convolution before it. Where
+    the shape changes, the shortcut is a 1x1 convolution of the input.
     """
 
     features: int
