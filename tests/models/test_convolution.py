@@ -21,14 +21,16 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("cached", [1, 2**30], ids=["one-image-at-a-time", "whole-batch"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_value_and_gradients_are_xlas(case, cached, monkeypatch):
+def test_value_and_gradients_are_xlas(case, cached, dtype, monkeypatch):
     batch, rows, columns, c_in, c_out, size, stride, padding = case
     monkeypatch.setattr(convolution, "_CACHE_BYTES", cached)
+    convolution.convolve.clear_cache()
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(batch, rows, columns, c_in)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(size, size, c_in, c_out)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(batch, rows, columns, c_in)), dtype)
+    kernel = jnp.asarray(rng.normal(size=(size, size, c_in, c_out)), dtype)
 
     def xla(x, kernel):
         return lax.conv_general_dilated(
@@ -38,12 +40,16 @@ def test_value_and_gradients_are_xlas(case, cached, monkeypatch):
     def ours(x, kernel):
         return convolution.conv_general_dilated(x, kernel, (stride, stride), padding)
 
-    want, want_vjp = jax.vjp(xla, x, kernel)
+    want, want_vjp = jax.vjp(xla, x.astype(jnp.float32), kernel.astype(jnp.float32))
     got, got_vjp = jax.vjp(ours, x, kernel)
-    np.testing.assert_array_equal(got, want)
-    dy = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
-    for a, b in zip(got_vjp(dy), want_vjp(dy), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    if dtype == jnp.float32:
+        np.testing.assert_array_equal(got, want)
+    dy = jnp.asarray(rng.normal(size=want.shape), dtype)
+    for a, b in zip((got, *got_vjp(dy)), (want, *want_vjp(dy.astype(jnp.float32))), strict=True):
+        assert a.dtype == dtype
+        # bfloat16 has 8 bits: the operands are the same, so only the result is rounded.
+        rounding = 1e-4 if dtype == jnp.float32 else 2**-8
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=rounding, atol=1e-4)
 
 
 def test_bfloat16_sums_in_float32():

@@ -1,5 +1,6 @@
 """Shapes, sizes, padding and cost of the networks."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from configs.paper import ae_v1, ae_v2, ae_v3, ae_v4
 from vae_jcc.benchmark.cost import count_macs, count_parameters
 from vae_jcc.models.decoder import depth_to_space
 from vae_jcc.models.joint import build_classifier, build_decoder, build_encoder, build_model
+from vae_jcc.models.layers import max_pool
 
 
 @pytest.mark.parametrize(
@@ -131,3 +133,20 @@ def test_macs_are_counted_from_shapes():
     )
     assert count_macs(jax.jit(conv), jnp.zeros((1, 4, 4, 2))) == 16 * 5 * 18
     assert count_macs(lambda a, b: a @ b, jnp.zeros((2, 3)), jnp.zeros((3, 7))) == 42
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("size", [(7, 8), (6, 9), (1, 2)])
+def test_max_pool_is_flaxs_with_its_gradient(size, dtype):
+    # Distinct values, which bfloat16 holds exactly: where values are equal, the gradients are shared out differently.
+    x = jnp.asarray(np.random.default_rng(0).permutation(2 * 72)[: 2 * size[0] * size[1]], dtype)
+    x = x.reshape(1, *size, 2) - 64
+
+    def flax(x):
+        return nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+
+    np.testing.assert_array_equal(max_pool(x), flax(x))
+    assert max_pool(x).dtype == dtype
+    weights = jnp.arange(flax(x).size, dtype=dtype).reshape(flax(x).shape)
+    ours, theirs = (jax.grad(lambda x, pool=pool: jnp.sum(pool(x) * weights))(x) for pool in (max_pool, flax))
+    np.testing.assert_array_equal(ours, theirs)

@@ -6,6 +6,9 @@ from typing import Any
 
 import jax
 
+# Of (activations, kernel [..., C_out]), written as other operations: models/convolution.py, models/depthwise.py.
+_COUNTED_BY_NAME = ("convolve", "depthwise_conv")
+
 
 def count_parameters(params: Any) -> int:
     """Returns the number of trained values in a tree of parameters (batch statistics are not among them)."""
@@ -24,6 +27,9 @@ def _macs(jaxpr: Any) -> int:
     total = 0
     for equation in jaxpr.eqns:
         out = prod(equation.outvars[0].aval.shape)
+        if equation.params.get("name") in _COUNTED_BY_NAME:
+            total += out * prod(equation.invars[1].aval.shape[:-1])
+            continue
         if equation.primitive.name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             layout = equation.params["dimension_numbers"].rhs_spec
@@ -32,8 +38,6 @@ def _macs(jaxpr: Any) -> int:
         elif equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             total += out * prod(equation.invars[0].aval.shape[d] for d in contracted)
-        elif equation.params.get("name") == "depthwise_conv":
-            total += out * prod(equation.invars[1].aval.shape[:2])  # models/depthwise.py writes it as elementwise sums
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jcc.models.layers import ResidualStages, Stages, batch_norm, conv
+from vae_jcc.models.layers import ResidualStages, Stages, batch_norm, conv, max_pool
 
 
 class Encoder(nn.Module):
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         )
         x = stem(x)
         if self.stem_pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+            x = max_pool(x)
         norm_at_the_end = self.as_published and self.latent_kernel > 0
         x = ResidualStages(
             self.stages,

