@@ -21,12 +21,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("cached", [1, 2**30], ids=["one-image-at-a-time", "whole-batch"])
+@pytest.mark.parametrize(
+    ("dtype", "part_bytes"),
+    [(jnp.float32, 1), (jnp.bfloat16, 1), (jnp.bfloat16, 2**30)],
+    ids=["float32-one-image-at-a-time", "bfloat16-one-image-at-a-time", "bfloat16-whole-batch"],
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_value_and_gradients_are_xlas(case, cached, dtype, monkeypatch):
+def test_value_and_gradients_are_xlas(case, dtype, part_bytes, monkeypatch):
     batch, rows, columns, c_in, c_out, size, stride, padding = case
-    monkeypatch.setattr(convolution, "_CACHE_BYTES", cached)
+    monkeypatch.setattr(convolution, "_part_bytes", lambda: part_bytes)
     convolution.convolve.clear_cache()
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(batch, rows, columns, c_in)), dtype)
