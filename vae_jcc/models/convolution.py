@@ -69,15 +69,20 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pa
     return _convolve(x, kernel, strides, pads, precision)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> jax.Array:
-    by_xla = partial(
+def _xla(strides: tuple[int, ...], pads: Pads, precision: Any) -> Any:
+    """Returns XLA's own convolution, a function of (activations, kernel)."""
+    return partial(
         lax.conv_general_dilated,
         window_strides=strides,
         padding=pads,
         dimension_numbers=_NHWC,
         precision=precision,
     )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> jax.Array:
+    by_xla = _xla(strides, pads, precision)
     if x.dtype != jnp.bfloat16:
         return by_xla(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=partial(_by_products, strides, pads), default=by_xla)
@@ -89,13 +94,7 @@ def _forward(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pa
 
 def _backward(strides: tuple[int, ...], pads: Pads, precision: Any, saved: Any, dy: jax.Array) -> Any:
     x, kernel = saved
-    conv = partial(
-        lax.conv_general_dilated,
-        window_strides=strides,
-        padding=pads,
-        dimension_numbers=_NHWC,
-        precision=precision,
-    )
+    conv = _xla(strides, pads, precision)
 
     def dx_by_xla(kernel: jax.Array, dy: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda x: conv(x, kernel), x)(dy)[0]
