@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from vae_jcc.models import convolution
+from vae_jcc.models import convolution, parts
 
 # (batch, rows, columns, channels in, channels out, kernel, stride, padding)
 CASES = [
@@ -29,7 +29,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_and_gradients_are_xlas(case, dtype, part_bytes, monkeypatch):
     batch, rows, columns, c_in, c_out, size, stride, padding = case
-    monkeypatch.setattr(convolution, "_part_bytes", lambda: part_bytes)
+    monkeypatch.setattr(parts, "_part_bytes", lambda: part_bytes)
     convolution.convolve.clear_cache()
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(batch, rows, columns, c_in)), dtype)

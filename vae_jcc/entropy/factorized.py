@@ -25,28 +25,45 @@ _BISECTION_RANGE = 1e4
 
 def logits_cumulative(layers: Layers, y: jax.Array) -> jax.Array:
     """Returns the logit of each channel's cumulative distribution at y: [..., c] to [..., c], increasing in y."""
-    hidden = [y]
+    return _from_rows(_logits(layers, _to_rows(y)), y.shape)
+
+
+def _logits(layers: Layers, rows: jax.Array) -> jax.Array:
+    """Returns `logits_cumulative` of rows [c, n], one row a channel."""
+    hidden = [rows]
     for layer in layers:
         matrix, bias = jax.nn.softplus(layer["matrix"]), layer["bias"]
         out = []
         # The networks are a few units wide: sums of elementwise products fuse into one loop over the latents, where
         # batched matrix products of size 3 would not.
         for i in range(matrix.shape[1]):
-            x = sum(matrix[:, i, j] * h for j, h in enumerate(hidden)) + bias[:, i]
+            x = sum(matrix[:, i, j, None] * h for j, h in enumerate(hidden)) + bias[:, i, None]
             if "factor" in layer:
-                x = x + jnp.tanh(layer["factor"][:, i]) * jnp.tanh(x)
+                x = x + jnp.tanh(layer["factor"][:, i, None]) * jnp.tanh(x)
             out.append(x)
         hidden = out
     return hidden[0]
 
 
+def _to_rows(y: jax.Array) -> jax.Array:
+    """Returns y [..., c] as [c, n]: parameters are then constant along rows, which is several times faster on CPUs."""
+    return jax.lax.optimization_barrier(jnp.moveaxis(y, -1, 0).reshape(y.shape[-1], -1))
+
+
+def _from_rows(rows: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Returns rows [c, n] in the shape [..., c] of what `_to_rows` was given."""
+    return jnp.moveaxis(jax.lax.optimization_barrier(rows).reshape(shape[-1], *shape[:-1]), 0, -1)
+
+
 def _log_bin_prob(layers: Layers, y: jax.Array) -> jax.Array:
     """Returns log(c(y + 1/2) - c(y - 1/2)), natural, finite wherever y is."""
-    upper, lower = logits_cumulative(layers, y + 0.5), logits_cumulative(layers, y - 0.5)
+    rows = _to_rows(y)
+    upper, lower = _logits(layers, rows + 0.5), _logits(layers, rows - 0.5)
     # sigmoid(u) - sigmoid(l) = sigmoid(u) * sigmoid(-l) * (1 - exp(l - u)): no difference of near-equal tails is ever
     # formed, so nothing underflows; the floor only guards a gap lost to rounding far out.
     gap = jnp.maximum(upper - lower, 1e-6)
-    return jax.nn.log_sigmoid(upper) + jax.nn.log_sigmoid(-lower) + jnp.log(-jnp.expm1(-gap))
+    log_prob = jax.nn.log_sigmoid(upper) + jax.nn.log_sigmoid(-lower) + jnp.log(-jnp.expm1(-gap))
+    return _from_rows(log_prob, y.shape)
 
 
 def bin_bits(layers: Layers, y: jax.Array) -> jax.Array:

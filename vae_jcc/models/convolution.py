@@ -10,11 +10,12 @@ window laid side by side,
     dK[i, co, (j, ci)]    =  sum_{b, h, w} dY[b, h, w, co] X'[b, s h + i, w, (j, ci)]              any type
 
 are matrix products, of as many images at a time as stay in the cache. The gradient with respect to X is a convolution
-of dY, spread out by the stride, with the kernel turned around. Threads that share a product need larger ones, and sums
+of dY, spread out by the stride, with the kernel turned around. Training in float32 makes the 3x3 ones of stride 1 with
+fewer multiplications (models/winograd.py); inference does not: a single image would wait longer for it, and bytes would
+depend on how many images are coded at a time. Threads that share a product need larger ones, and sums
 over images are then made in another order: on CPUs gradients depend in their last bits on the number of cores.
 """
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from vae_jcc.models import parts, winograd
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -60,7 +63,7 @@ def conv_general_dilated(
     return convolve(lhs, rhs, strides, tuple((int(a), int(b)) for a, b in padding), precision)
 
 
-Pads = tuple[tuple[int, int], ...]
+Pads = winograd.Pads
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
@@ -89,7 +92,12 @@ def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: P
 
 
 def _forward(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> Any:
-    return _convolve(x, kernel, strides, pads, precision), (x, kernel)
+    if _suits_winograd(x, kernel, strides, pads, precision):
+        by_winograd = partial(winograd.convolve, pads=pads)
+        y = lax.platform_dependent(x, kernel, cpu=by_winograd, default=_xla(strides, pads, precision))
+    else:
+        y = _convolve(x, kernel, strides, pads, precision)
+    return y, (x, kernel)
 
 
 def _backward(strides: tuple[int, ...], pads: Pads, precision: Any, saved: Any, dy: jax.Array) -> Any:
@@ -102,16 +110,32 @@ def _backward(strides: tuple[int, ...], pads: Pads, precision: Any, saved: Any, 
     def dk_by_xla(x: jax.Array, dy: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda kernel: conv(x, kernel), kernel)(dy)[0]
 
+    dx_on_cpu: Any = dx_by_xla
+    dk_on_cpu: Any = partial(_kernel_gradient, kernel.shape, strides, pads, precision)
     if x.dtype == jnp.bfloat16:
-        dx_by_products = partial(_input_gradient, x.shape[1:3], strides, pads)
-        dx = lax.platform_dependent(kernel, dy, cpu=dx_by_products, default=dx_by_xla)
-    else:
-        dx = dx_by_xla(kernel, dy)
-    dk_by_products = partial(_kernel_gradient, kernel.shape, strides, pads, precision)
-    return dx, lax.platform_dependent(x, dy, cpu=dk_by_products, default=dk_by_xla)
+        dx_on_cpu = partial(_input_gradient, x.shape[1:3], strides, pads)
+    elif _suits_winograd(x, kernel, strides, pads, precision):
+        dx_on_cpu = partial(_input_gradient_by_winograd, pads)
+        dk_on_cpu = partial(winograd.kernel_gradient, pads=pads)
+    return (
+        lax.platform_dependent(kernel, dy, cpu=dx_on_cpu, default=dx_by_xla),
+        lax.platform_dependent(x, dy, cpu=dk_on_cpu, default=dk_by_xla),
+    )
 
 
 _convolve.defvjp(_forward, _backward)
+
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads, precision: Any) -> bool:
+    """Returns whether the fewer multiplications of `winograd` outweigh its transforms, as measured."""
+    plain = kernel.shape[:2] == (3, 3) and tuple(strides) == (1, 1) and precision in (None, lax.Precision.DEFAULT)
+    return plain and x.dtype == jnp.float32 and min(kernel.shape[2:]) >= 32 and winograd.filled(x, pads) >= 0.75
+
+
+def _input_gradient_by_winograd(pads: Pads, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+    """Returns dX [B, H, W, Ci] from kernel [3, 3, Ci, Co] and dy [B, H', W', Co]."""
+    edges = tuple((2 - low, 2 - high) for low, high in pads)
+    return winograd.convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3), edges)
 
 
 def _by_products(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -134,10 +158,10 @@ def _by_products(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax
 
     # The matrices stay in the cache from part to part, and pay for themselves from some number of rows on.
     image_bytes = height * columns * (x.dtype.itemsize * kw * c_in + 4 * kh * c_out)
-    (x,) = _split(image_bytes, x, kept_bytes=matrices.nbytes)
+    (x,) = parts.split(image_bytes, x, kept_bytes=matrices.nbytes)
 
     def place(i: jax.Array, out: jax.Array) -> jax.Array:
-        return lax.dynamic_update_index_in_dim(out, part(_at(i, x)), i, axis=1)
+        return lax.dynamic_update_index_in_dim(out, part(parts.at(i, x)), i, axis=1)
 
     out = jnp.zeros((*x.shape[:2], rows, columns, c_out), x.dtype)
     return lax.fori_loop(0, x.shape[1], place, out).reshape(-1, rows, columns, c_out)
@@ -161,23 +185,39 @@ def _kernel_gradient(
     height, rows, columns = x.shape[1], *dy.shape[1:3]
 
     def part(x: jax.Array, dy: jax.Array) -> jax.Array:
-        """Returns [(i, co), (j, ci)]: dY once for each row of the kernel, moved and spread out to the rows of x."""
+        """Returns [(i, co), (j, ci)]."""
         x = _side_by_side(jnp.pad(x, ((0, 0), (0, 0), pads[1], (0, 0))), kw, columns, strides[1])
         dy = _transpose(dy.reshape(-1, c_out)).reshape(c_out, -1, rows, columns)
+        # Copies of the used rows are cheaper than products over all of them, but for those of the matrix units.
+        return over_used_rows(x, dy) if strides[0] > 1 and x.dtype != jnp.bfloat16 else over_all_rows(x, dy)
+
+    def over_used_rows(x: jax.Array, dy: jax.Array) -> jax.Array:
+        """A product for each row of the kernel."""
+        x = jnp.pad(x, ((0, 0), pads[0], (0, 0), (0, 0)))
+        dy = dy.reshape(c_out, -1)
+
+        def for_kernel_row(i: int) -> jax.Array:
+            used = x[:, i : i + strides[0] * (rows - 1) + 1 : strides[0]]
+            return _multiply(dy, used.reshape(-1, kw * c_in), precision)
+
+        return jnp.concatenate([for_kernel_row(i) for i in range(kh)])
+
+    def over_all_rows(x: jax.Array, dy: jax.Array) -> jax.Array:
+        """One product, of dY once for each row of the kernel, moved and spread out to the rows of x."""
 
         def for_kernel_row(i: int) -> jax.Array:
             low = i - pads[0][0]
             edges = (low, height - strides[0] * (rows - 1) - 1 - low, strides[0] - 1)
             return lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), (0, 0, 0), edges, (0, 0, 0)))
 
-        dy = jnp.concatenate([for_kernel_row(i) for i in range(kh)]).reshape(kh * c_out, -1)
-        return _multiply(dy, x.reshape(-1, kw * c_in), precision)
+        moved = jnp.concatenate([for_kernel_row(i) for i in range(kh)]).reshape(kh * c_out, -1)
+        return _multiply(moved, x.reshape(-1, kw * c_in), precision)
 
     image_bytes = height * columns * x.dtype.itemsize * (kw * c_in + kh * c_out)
-    x, dy = _split(image_bytes, x, dy)
+    x, dy = parts.split(image_bytes, x, dy)
 
     def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        return total + part(_at(i, x), _at(i, dy))
+        return total + part(parts.at(i, x), parts.at(i, dy))
 
     total = lax.fori_loop(0, x.shape[1], add, jnp.zeros((kh * c_out, kw * c_in), jnp.float32))
     return total.reshape(kh, c_out, kw, c_in).transpose(0, 2, 3, 1).astype(x.dtype)
@@ -203,26 +243,3 @@ def _transpose(x: jax.Array) -> jax.Array:
     """
     integers = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
     return lax.bitcast_convert_type(lax.bitcast_convert_type(x, integers).T, x.dtype)
-
-
-def _split(image_bytes: int, *arrays: jax.Array, kept_bytes: int = 0) -> list[jax.Array]:
-    """Returns arrays [B, ...] as [images, parts, ...], with so many images to a part that they fit the cache.
-
-    The leading part of the batch stays the leading axis: sharded over devices, it remains so.
-    """
-    batch = arrays[0].shape[0]
-    images = min(batch, max(1, (_part_bytes() + kept_bytes) // image_bytes))
-    while batch % images:
-        images -= 1
-    return [a.reshape(images, batch // images, *a.shape[1:]) for a in arrays]
-
-
-def _part_bytes() -> int:
-    """Returns the bytes of operands and results to have at a time: measured best on CPUs with 2 MiB of L2 a core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = cores // jax.local_device_count()
-    return threads * 3 * 2**20 if threads > 1 else 5 * 2**18
-
-
-def _at(i: jax.Array, parts: jax.Array) -> jax.Array:
-    return lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
