@@ -10,10 +10,11 @@ window laid side by side,
     dK[i, co, (j, ci)]    =  sum_{b, h, w} dY[b, h, w, co] X'[b, s h + i, w, (j, ci)]              any type
 
 are matrix products, of as many images at a time as stay in the cache. The gradient with respect to X is a convolution
-of dY, spread out by the stride, with the kernel turned around. Training in float32 makes the 3x3 ones of stride 1 with
-fewer multiplications (models/winograd.py); inference does not: a single image would wait longer for it, and bytes would
-depend on how many images are coded at a time. Threads that share a product need larger ones, and sums
+of dY, spread out by the stride, with the kernel turned around. Threads that share a product need larger ones, and sums
 over images are then made in another order: on CPUs gradients depend in their last bits on the number of cores.
+
+Training in float32 makes 3x3 convolutions of stride 1 with fewer multiplications (models/winograd.py). Inference does
+not: a single image would wait longer, and bytes would depend on how many images are coded at a time.
 """
 
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ def conv_general_dilated(
 
 
 Pads = winograd.Pads
+# Older ones multiply matrices too slowly for it to gain: what is left is a longer compilation.
+_WINOGRAD_PAYS = jax.__version_info__ >= (0, 12)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
@@ -128,8 +131,10 @@ _convolve.defvjp(_forward, _backward)
 
 def _suits_winograd(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads, precision: Any) -> bool:
     """Returns whether the fewer multiplications of `winograd` outweigh its transforms, as measured."""
-    plain = kernel.shape[:2] == (3, 3) and tuple(strides) == (1, 1) and precision in (None, lax.Precision.DEFAULT)
-    return plain and x.dtype == jnp.float32 and min(kernel.shape[2:]) >= 32 and winograd.filled(x, pads) >= 0.75
+    plain = kernel.shape[:2] == (3, 3) and tuple(strides) == (1, 1) and max(map(max, pads)) <= 2
+    in_float32 = x.dtype == jnp.float32 and precision in (None, lax.Precision.DEFAULT)
+    large = min(kernel.shape[2:]) >= 32 and winograd.filled(x, pads) >= 0.75
+    return _WINOGRAD_PAYS and plain and in_float32 and large
 
 
 def _input_gradient_by_winograd(pads: Pads, kernel: jax.Array, dy: jax.Array) -> jax.Array:
