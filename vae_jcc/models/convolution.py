@@ -129,9 +129,9 @@ def _backward(strides: tuple[int, ...], pads: Pads, precision: Any, saved: Any, 
 _convolve.defvjp(_forward, _backward)
 
 
-def _suits_winograd(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads, precision: Any) -> bool:
+def _suits_winograd(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> bool:
     """Returns whether the fewer multiplications of `winograd` outweigh its transforms, as measured."""
-    plain = kernel.shape[:2] == (3, 3) and tuple(strides) == (1, 1) and max(map(max, pads)) <= 2
+    plain = kernel.shape[:2] == (3, 3) and strides == (1, 1) and max(map(max, pads)) <= 2
     in_float32 = x.dtype == jnp.float32 and precision in (None, lax.Precision.DEFAULT)
     large = min(kernel.shape[2:]) >= 32 and winograd.filled(x, pads) >= 0.75
     return _WINOGRAD_PAYS and plain and in_float32 and large
@@ -163,13 +163,7 @@ def _by_products(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax
 
     # The matrices stay in the cache from part to part, and pay for themselves from some number of rows on.
     image_bytes = height * columns * (x.dtype.itemsize * kw * c_in + 4 * kh * c_out)
-    (x,) = parts.split(image_bytes, x, kept_bytes=matrices.nbytes)
-
-    def place(i: jax.Array, out: jax.Array) -> jax.Array:
-        return lax.dynamic_update_index_in_dim(out, part(parts.at(i, x)), i, axis=1)
-
-    out = jnp.zeros((*x.shape[:2], rows, columns, c_out), x.dtype)
-    return lax.fori_loop(0, x.shape[1], place, out).reshape(-1, rows, columns, c_out)
+    return parts.each(part, x, image_bytes, matrices.nbytes)
 
 
 def _input_gradient(
@@ -219,12 +213,7 @@ def _kernel_gradient(
         return _multiply(moved, x.reshape(-1, kw * c_in), precision)
 
     image_bytes = height * columns * x.dtype.itemsize * (kw * c_in + kh * c_out)
-    x, dy = parts.split(image_bytes, x, dy)
-
-    def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        return total + part(parts.at(i, x), parts.at(i, dy))
-
-    total = lax.fori_loop(0, x.shape[1], add, jnp.zeros((kh * c_out, kw * c_in), jnp.float32))
+    total = parts.total(part, (x, dy), image_bytes)
     return total.reshape(kh, c_out, kw, c_in).transpose(0, 2, 3, 1).astype(x.dtype)
 
 

@@ -1,20 +1,49 @@
 """A batch in parts that stay in a CPU's cache, one after the other."""
 
 import os
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 
-def split(image_bytes: int, *arrays: jax.Array, kept_bytes: int = 0) -> list[jax.Array]:
+def each(of_part: Callable[[jax.Array], jax.Array], x: jax.Array, image_bytes: int, kept_bytes: int = 0) -> jax.Array:
+    """Returns `of_part` of x [B, ...], made part by part: it maps [b, ...] to [b, ...] for any b.
+
+    Args:
+        of_part: what to do with a part.
+        x: the whole batch.
+        image_bytes: of an image's operands and results.
+        kept_bytes: of what stays in the cache from part to part: it pays for itself from some number of images on.
+    """
+    (x,) = _split(image_bytes, kept_bytes, x)
+
+    def place(i: jax.Array, out: jax.Array) -> jax.Array:
+        return lax.dynamic_update_index_in_dim(out, of_part(_at(i, x)), i, axis=1)
+
+    made = jax.eval_shape(of_part, x[:, 0])
+    out = jnp.zeros((*x.shape[:2], *made.shape[1:]), made.dtype)
+    return lax.fori_loop(0, x.shape[1], place, out).reshape(-1, *made.shape[1:])
+
+
+def total(
+    of_part: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], image_bytes: int, kept_bytes: int = 0
+) -> jax.Array:
+    """Returns the sum over parts of `of_part(*parts of the arrays [B, ...])`; the other arguments are `each`'s."""
+    split = _split(image_bytes, kept_bytes, *arrays)
+
+    def add(i: jax.Array, so_far: jax.Array) -> jax.Array:
+        return so_far + of_part(*(_at(i, a) for a in split))
+
+    made = jax.eval_shape(of_part, *(a[:, 0] for a in split))
+    return lax.fori_loop(0, split[0].shape[1], add, jnp.zeros(made.shape, made.dtype))
+
+
+def _split(image_bytes: int, kept_bytes: int, *arrays: jax.Array) -> list[jax.Array]:
     """Returns arrays [B, ...] as [images, parts, ...], with so many images to a part that they fit the cache.
 
     The leading part of the batch stays the leading axis: sharded over devices, it remains so.
-
-    Args:
-        image_bytes: of an image's operands and results.
-        arrays: of one batch size.
-        kept_bytes: of what stays in the cache from part to part: it pays for itself from some number of images on.
     """
     batch = arrays[0].shape[0]
     images = min(batch, max(1, (_part_bytes() + kept_bytes) // image_bytes))
@@ -23,9 +52,9 @@ def split(image_bytes: int, *arrays: jax.Array, kept_bytes: int = 0) -> list[jax
     return [a.reshape(images, batch // images, *a.shape[1:]) for a in arrays]
 
 
-def at(i: jax.Array, parts: jax.Array) -> jax.Array:
+def _at(i: jax.Array, split: jax.Array) -> jax.Array:
     """Returns part i, [images, ...]."""
-    return lax.dynamic_index_in_dim(parts, i, axis=1, keepdims=False)
+    return lax.dynamic_index_in_dim(split, i, axis=1, keepdims=False)
 
 
 def _part_bytes() -> int:

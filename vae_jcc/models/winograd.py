@@ -63,13 +63,7 @@ def convolve(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
         return y[:, : size[0], : size[1]]
 
     image_bytes = u.itemsize * _SIDE**2 * tiles[0] * tiles[1] * (c_in + c_out)
-    (x,) = parts.split(image_bytes, x, kept_bytes=u.nbytes)
-
-    def place(i: jax.Array, out: jax.Array) -> jax.Array:
-        return lax.dynamic_update_index_in_dim(out, part(parts.at(i, x)), i, axis=1)
-
-    out = jnp.zeros((*x.shape[:2], *size, c_out), x.dtype)
-    return lax.fori_loop(0, x.shape[1], place, out).reshape(-1, *size, c_out)
+    return parts.each(part, x, image_bytes, u.nbytes)
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array, pads: Pads) -> jax.Array:
@@ -85,15 +79,10 @@ def kernel_gradient(x: jax.Array, dy: jax.Array, pads: Pads) -> jax.Array:
         dy = lax.dot(np.kron(_A, _A).T, dy).reshape(_SIDE**2, -1, c_out)
         return lax.dot_general(_transform(x, pads, tiles), dy, (((1,), (1,)), ((0,), (0,))))
 
-    total = jnp.zeros((_SIDE**2, c_in, c_out), x.dtype)
-    image_bytes = total.itemsize * _SIDE**2 * tiles[0] * tiles[1] * (c_in + c_out)
+    sum_bytes = x.dtype.itemsize * _SIDE**2 * c_in * c_out
+    image_bytes = x.dtype.itemsize * _SIDE**2 * tiles[0] * tiles[1] * (c_in + c_out)
     # Larger parts than `convolve`'s: each adds to the whole sum.
-    x, dy = parts.split(image_bytes // 4, x, dy, kept_bytes=4 * total.nbytes)
-
-    def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        return total + part(parts.at(i, x), parts.at(i, dy))
-
-    total = lax.fori_loop(0, x.shape[1], add, total)
+    total = parts.total(part, (x, dy), image_bytes // 4, 4 * sum_bytes)
     return lax.dot(np.kron(_G, _G).T, total.reshape(_SIDE**2, -1)).reshape(3, 3, c_in, c_out)
 
 
