@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from trials import mean_and_spread, point, run, system
 
 from vae_jcc.benchmark.plots import plot_rate_accuracy
-from vae_jcc.memory import keep_freed_memory
+from vae_jcc.memory import use_huge_pages
 
 WHOLE = "whole recipe"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -113,7 +113,6 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--json", type=Path, help="write the results here, with a table (.md) and a plot (.png)")
     arguments = parser.parse_args()
-    keep_freed_memory()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     base = importlib.import_module("configs.quickstart").get_config()
     base.dataset.train_split, base.dataset.validation_split = arguments.train_split, arguments.validation_split
@@ -151,4 +150,5 @@ def write(
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

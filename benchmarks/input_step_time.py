@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from vae_jcc.benchmark.measuring import machine, spread
 from vae_jcc.data.pipeline import TrainIterator, train_iterator
 from vae_jcc.data.sources import Source, open_source
+from vae_jcc.memory import use_huge_pages
 
 TrainStep = Callable[[dict[str, np.ndarray]], None]
 
@@ -41,9 +42,6 @@ def load_config(name: str, overrides: list[str]) -> ConfigDict:
 
 def make_step(config: ConfigDict, source: Source) -> TrainStep:
     """Returns a training step that waits for its end, as vae_jcc.train compiles it."""
-    from vae_jcc.memory import keep_freed_memory
-
-    keep_freed_memory()
     from vae_jcc import optim
     from vae_jcc.evaluate import input_shape
     from vae_jcc.models.joint import build_model
@@ -135,4 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

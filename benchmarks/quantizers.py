@@ -17,7 +17,7 @@ from pathlib import Path
 from trials import mean_and_spread, point, run, system
 
 from vae_jcc.benchmark.plots import plot_rate_accuracy
-from vae_jcc.memory import keep_freed_memory
+from vae_jcc.memory import use_huge_pages
 
 NAMES = {
     "noise": "additive noise on both paths",
@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/quantizers")
     parser.add_argument("--json", default="", help="write the results here, and a plot of the same name")
     arguments = parser.parse_args()
-    keep_freed_memory()
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     config = importlib.import_module(f"configs.{arguments.config}").get_config()
     config.dataset.train_split, config.dataset.validation_split = arguments.train_split, arguments.validation_split
@@ -62,4 +61,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

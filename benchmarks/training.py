@@ -41,6 +41,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jcc.benchmark.measuring import machine, mean_std, peak_mib
+from vae_jcc.memory import use_huge_pages
 
 CLASSES = 10
 TORCH = ("torch", "torch.compile")
@@ -78,9 +79,6 @@ def time_steps(step: Callable[[], Any], steps: int) -> list[float]:
 
 def run_jax(config: ConfigDict, shape: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures this project's step, as vae_jcc.train runs it, on all devices under one way of parallelism."""
-    from vae_jcc.memory import keep_freed_memory
-
-    keep_freed_memory()
     import jax
 
     if arguments.host_devices:
@@ -127,6 +125,8 @@ def run_torch(config: ConfigDict, shape: tuple[int, int, int], arguments: argpar
 
 def run_side(arguments: argparse.Namespace) -> None:
     """Measures one side in this process and prints it as JSON."""
+    if arguments.side not in TORCH:
+        use_huge_pages()  # as in vae_jcc/main.py
     config = load_config(arguments)
     run = run_torch if arguments.side in TORCH else run_jax
     print(json.dumps(run(config, batch_shape(config, arguments), arguments)))

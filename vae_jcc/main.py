@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from vae_jcc.memory import keep_freed_memory
+from vae_jcc.memory import use_huge_pages
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, e.g. configs/cifar10.py.", lock_config=True
@@ -34,7 +34,6 @@ def main(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     workdir = _workdir(_WORKDIR.value or f"runs/{config.name}")
-    keep_freed_memory()
     # Imported here so that --help and a mistyped flag answer at once.
     from vae_jcc import cluster
     from vae_jcc.evaluate import evaluate_workdir
@@ -90,4 +89,5 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     run()

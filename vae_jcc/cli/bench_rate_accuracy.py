@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.memory import keep_freed_memory
 
 # Also the structure and recipe of the classifiers behind the codecs where no model is named.
 _DEFAULT_NETWORK = "cifar10"
@@ -20,7 +19,7 @@ def add_arguments(benchmarks: Any) -> None:
     """Adds the benchmark to `vae-jcc bench`."""
     text = "accuracy against real bytes: models, and classical codecs followed by a classifier"
     parser = benchmarks.add_parser("rate-accuracy", help=text, description=text)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, trains=True)
     model = "a shipped model's name or an artifact's folder; may be repeated"
     parser.add_argument("--model", action="append", default=[], metavar="NAME|DIR", help=model)
     result = "a result.json to draw and compare as it stands, not to measure again; may be repeated"
@@ -54,7 +53,6 @@ def add_arguments(benchmarks: Any) -> None:
 
 def run(options: Namespace) -> int:
     """Measures what is not measured yet, and writes and prints the report."""
-    keep_freed_memory()  # training starts in here, as in vae_jcc/main.py
     from vae_jcc.benchmark.codecs import CODECS, get_codecs
 
     codecs = get_codecs(list(CODECS) if options.codecs is None else options.codecs)

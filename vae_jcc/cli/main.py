@@ -12,6 +12,7 @@ from vae_jcc.cli import bench, coding, models, profile, reading
 from vae_jcc.cli.bulk import error_line
 from vae_jcc.coding import CODERS, MAX_PIXELS
 from vae_jcc.interrupt import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
+from vae_jcc.memory import use_huge_pages
 
 _INPUTS = "files, folders (searched at any depth), quoted globs, or - for standard input"
 _CODER = "entropy coder; tfc needs an environment of its own (docs/tfc.md)"
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rest = [text for text in rest if text not in options.settings]
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments is None and "trains" in options:  # the console command's own process, not a caller's
+        use_huge_pages()
     try:
         status = int(options.run(options))
         sys.stdout.flush()

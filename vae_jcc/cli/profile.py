@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_jcc.cli.files import write_bytes
-from vae_jcc.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -18,7 +17,7 @@ Shape = tuple[int, int, int]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `vae-jcc profile`; settings --config.KEY=VALUE are left over for `run`."""
-    parser.set_defaults(run=run, settings=[])
+    parser.set_defaults(run=run, settings=[], trains=True)
     parser.usage = "%(prog)s --config FILE [--config.KEY=VALUE ...] -o DIR [--shape HxWxC] [--classes K] [--steps N]"
     parser.add_argument("--config", required=True, metavar="FILE", help="a configuration, such as configs/cifar10.py")
     shape = "of the images of a batch; default: as the configuration's data set has them"
@@ -31,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Traces, prints the summary and writes it beside the trace."""
-    keep_freed_memory()  # as in vae_jcc/main.py, whose training this is about
     config = read_config(options.config, options.settings)
     shape, classes = options.shape, options.classes
     if shape is None or classes is None:
