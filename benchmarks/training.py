@@ -13,6 +13,10 @@ one device of two threads against two devices of one thread each:
     python benchmarks/training.py --host-devices 1 --threads 2
     python benchmarks/training.py --parallel pmap --host-devices 2 --threads 2 --single-threaded-devices
 
+And in huge pages (vae_jcc/memory.py) against small ones:
+
+    python benchmarks/training.py --small-pages --no-torch
+
 Both sides take uint8 batches of random pixels and do what a training step does: random crop and flip, encoder, noise,
 factorized prior, straight-through rounding, classifier, cross-entropy + lam * bpp, gradient clipping, SGD with Nesterov
 momentum and weight decay (Adam on the prior), averaged parameters and batch statistics. PyTorch
@@ -45,6 +49,8 @@ from vae_jcc.memory import use_huge_pages
 
 CLASSES = 10
 TORCH = ("torch", "torch.compile")
+SMALL_PAGES = "small_pages.vae_jcc.jit"  # this project's side as it would be without vae_jcc/memory.py
+REFERENCES = (*TORCH, SMALL_PAGES)
 
 
 def load_config(arguments: argparse.Namespace) -> ConfigDict:
@@ -136,6 +142,8 @@ def spawn(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs one side in a process of its own, bound to as many cores as it may use."""
     command = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--side", side]
     environment = dict(os.environ)
+    if side == SMALL_PAGES:
+        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"
     if arguments.single_threaded_devices:
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
@@ -170,6 +178,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores for each side")
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile (needs a C++ compiler)")
+    text = "also measure this project's side under jit in pages of the usual size"
+    parser.add_argument("--small-pages", action="store_true", help=text)
     parser.add_argument("--no-torch", action="store_true", help="this project's side alone")
     parser.add_argument("--json", default="", help="write the result to this file")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -183,7 +193,7 @@ def parse_arguments() -> argparse.Namespace:
 def summarize(rounds: list[dict[str, dict[str, Any]]], batch: int) -> dict[str, Any]:
     """Returns means and deviations of each side over the rounds, and the ratios of speed, taken round by round."""
     result: dict[str, Any] = {}
-    ours = [side for side in rounds[0] if side not in TORCH]
+    ours = [side for side in rounds[0] if side not in REFERENCES]
     for side, first in rounds[0].items():
         steps = [one[side]["step_ms"] for one in rounds]
         result[side] = {
@@ -191,7 +201,7 @@ def summarize(rounds: list[dict[str, dict[str, Any]]], batch: int) -> dict[str, 
             "images_per_s": mean_std([1e3 * batch / ms for ms in steps]),
             "peak_mib": mean_std([one[side]["peak_mib"] for one in rounds]),
         }
-        if side in TORCH:
+        if side in REFERENCES:
             for our in ours:
                 ratios = [one[side]["step_ms"] / one[our]["step_ms"] for one in rounds]
                 result[side][f"speed_of_{our}_over_it"] = mean_std(ratios)
@@ -212,6 +222,7 @@ def main() -> None:
         return run_side(arguments)
     config = load_config(arguments)
     sides = [f"vae_jcc.{mode}" for mode in arguments.parallel]
+    sides += [SMALL_PAGES] * arguments.small_pages
     if not arguments.no_torch:
         sides += ["torch"] + ["torch.compile"] * arguments.compile
     rounds: list[dict[str, dict[str, Any]]] = []

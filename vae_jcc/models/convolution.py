@@ -10,8 +10,9 @@ window laid side by side,
     dK[i, co, (j, ci)]    =  sum_{b, h, w} dY[b, h, w, co] X'[b, s h + i, w, (j, ci)]              any type
 
 are matrix products, of as many images at a time as stay in the cache. The gradient with respect to X is a convolution
-of dY, spread out by the stride, with the kernel turned around. Threads that share a product need larger ones, and sums
-over images are then made in another order: on CPUs gradients depend in their last bits on the number of cores.
+of dY with the kernel turned around, or with a part of it for each place between two strides. Threads that share a
+product need larger ones, and sums over images are then made in another order: on CPUs gradients depend in their last
+bits on the number of cores.
 
 Training in float32 makes 3x3 convolutions of stride 1 with fewer multiplications (models/winograd.py). Inference does
 not: a single image would wait longer, and bytes would depend on how many images are coded at a time.
@@ -23,6 +24,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from vae_jcc.models import parts, winograd
@@ -151,7 +153,8 @@ def _by_products(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax
     matrices = kernel.reshape(kh, kw * c_in, c_out)
 
     def part(x: jax.Array) -> jax.Array:
-        x = _side_by_side(jnp.pad(x, ((0, 0), *pads, (0, 0))), kw, columns, strides[1])
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(low, high, 0) for low, high in ((0, 0), *pads, (0, 0))])
+        x = _side_by_side(x, kw, columns, strides[1])
 
         def of_kernel_row(i: int) -> jax.Array:
             used = slice(i, i + strides[0] * (rows - 1) + 1, strides[0])
@@ -169,11 +172,31 @@ def _by_products(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax
 def _input_gradient(
     size: tuple[int, ...], strides: tuple[int, ...], pads: Pads, kernel: jax.Array, dy: jax.Array
 ) -> jax.Array:
-    """Returns dX [B, *size, Ci] from kernel [kh, kw, Ci, Co] and dy [B, H', W', Co]."""
-    sizes = zip(kernel.shape[:2], size, dy.shape[1:3], strides, pads, strict=True)
-    edges = [(k - 1 - low, n + low - s * (m - 1) - 1, s - 1) for k, n, m, s, (low, _) in sizes]
-    spread = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    return _by_products((1, 1), ((0, 0), (0, 0)), spread, kernel[::-1, ::-1].swapaxes(2, 3))
+    """Returns dX [B, *size, Ci] from kernel [kh, kw, Ci, Co] and dy [B, H', W', Co].
+
+    Rows and columns of X that leave the same rest when divided by the stride see the same part of the kernel: a
+    convolution of stride 1 makes them, and nothing is multiplied by zeros.
+    """
+
+    def with_rests(*rests: int) -> jax.Array:
+        """Returns [B, ceil(H / s), ceil(W / s), Ci], which may reach beyond the end of X."""
+        first = [(rest + low) % s for rest, s, (low, _) in zip(rests, strides, pads, strict=True)]
+        part = kernel[first[0] :: strides[0], first[1] :: strides[1]]
+        if not part.size:
+            return jnp.zeros((dy.shape[0], *counts, kernel.shape[2]), dy.dtype)
+        edges = []
+        for axis, (low, _) in enumerate(pads):
+            last = (rests[axis] + low) // strides[axis]  # row of dY that the part's first row meets in the first row
+            before = part.shape[axis] - 1 - last
+            edges.append((before, counts[axis] - dy.shape[1 + axis] + last))
+        return _by_products((1, 1), tuple(edges), dy, part[::-1, ::-1].swapaxes(2, 3))
+
+    counts = tuple(-(-n // s) for n, s in zip(size, strides, strict=True))
+    # The barrier: else each number of the stack would be picked out of the parts one by one.
+    made = lax.optimization_barrier([with_rests(*rests) for rests in np.ndindex(*strides)])
+    dx = jnp.stack(made).reshape(*strides, dy.shape[0], *counts, -1).transpose(2, 3, 0, 4, 1, 5)
+    dx = dx.reshape(dy.shape[0], *(n * s for n, s in zip(counts, strides, strict=True)), -1)
+    return dx[:, : size[0], : size[1]]
 
 
 def _kernel_gradient(
