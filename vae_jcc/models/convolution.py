@@ -177,6 +177,7 @@ def _input_gradient(
     Rows and columns of X that leave the same rest when divided by the stride see the same part of the kernel: a
     convolution of stride 1 makes them, and nothing is multiplied by zeros.
     """
+    counts = tuple(-(-n // s) for n, s in zip(size, strides, strict=True))
 
     def with_rests(*rests: int) -> jax.Array:
         """Returns [B, ceil(H / s), ceil(W / s), Ci], which may reach beyond the end of X."""
@@ -186,12 +187,10 @@ def _input_gradient(
             return jnp.zeros((dy.shape[0], *counts, kernel.shape[2]), dy.dtype)
         edges = []
         for axis, (low, _) in enumerate(pads):
-            last = (rests[axis] + low) // strides[axis]  # row of dY that the part's first row meets in the first row
-            before = part.shape[axis] - 1 - last
-            edges.append((before, counts[axis] - dy.shape[1 + axis] + last))
+            met = (rests[axis] + low) // strides[axis]  # row of dY that the part's row 0 is multiplied by for row 0
+            edges.append((part.shape[axis] - 1 - met, counts[axis] - dy.shape[1 + axis] + met))
         return _by_products((1, 1), tuple(edges), dy, part[::-1, ::-1].swapaxes(2, 3))
 
-    counts = tuple(-(-n // s) for n, s in zip(size, strides, strict=True))
     # The barrier: else each number of the stack would be picked out of the parts one by one.
     made = lax.optimization_barrier([with_rests(*rests) for rests in np.ndindex(*strides)])
     dx = jnp.stack(made).reshape(*strides, dy.shape[0], *counts, -1).transpose(2, 3, 0, 4, 1, 5)
