@@ -11,8 +11,9 @@ def use_huge_pages() -> None:
 
     A training step on a CPU allocates hundreds of megabytes and frees them again. In pages of 2 MiB they are mapped in
     hundreds of page faults, not in a hundred thousand, and take few of the processor's translation entries; that is a
-    tenth to a fifth of a step. glibc (2.35 and later; others ignore it) reads the setting only when a process begins, from
-    GLIBC_TUNABLES: a value that it has there already stays, so GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns this off.
+    tenth to a fifth of a step. glibc (2.35 and later; others ignore it) reads the setting only when a process begins,
+    from GLIBC_TUNABLES: a value that it has there already stays, so GLIBC_TUNABLES=glibc.malloc.hugetlb=0 turns this
+    off.
 
     Call it first, from a process of one's own (`python -m vae_jcc.main`): whatever ran before runs again.
     """
