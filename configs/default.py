@@ -20,7 +20,8 @@ def get_config() -> ConfigDict:
     # Whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh. Further residual blocks of a
     # stage start as the identity.
     c.init_from = ""
-    # Which of its parts: () = all; e.g. ("classifier", "prior") for a new encoder in front of a trained receiver.
+    # Which of its parts: () = all; e.g. ("classifier", "prior") for a new encoder in front of a trained receiver, or
+    # ("encoder/stem", "encoder/stages/stage0_block0") for its first layers under new ones.
     c.init_parts = ()
 
     c.dataset = ConfigDict()

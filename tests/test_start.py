@@ -3,19 +3,20 @@
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from vae_jcc import optim
 from vae_jcc.artifact import Artifact
 from vae_jcc.checkpoint import load_start, save_variables
 from vae_jcc.model_folder import ArtifactError
 from vae_jcc.models.joint import build_model
-from vae_jcc.state import create_state
+from vae_jcc.state import create_state, is_of
 
 
-def start_from(config, start):
+def start_from(config, start, parts=()):
     """The state at step 0 of the tiny fixture's model."""
     model = build_model(config, 3, 3)
-    return create_state(model, optim.make_optimizer(config, 10, 100), 0, (16, 16, 3), start)
+    return create_state(model, optim.make_optimizer(config, 10, 100), 0, (16, 16, 3), start, parts)
 
 
 @pytest.fixture
@@ -65,6 +66,24 @@ def test_a_new_encoder_before_a_trained_receiver(tiny_folder, config, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, state.batch_stats["classifier"], classifier["batch_stats"])
         with pytest.raises(ValueError, match=r"init_parts names tail, .* classifier, decoder"):
             load_start(name, ("classifier", "tail"))
+
+
+def test_trained_first_layers_under_a_new_stage(tiny_folder, config):
+    stages = config.model.encoder.stages
+    config.model.encoder.stages = (*stages, (5, 1, 2))
+    blocks = tuple(f"encoder/stages/stage{i}_block{j}" for i, (_, n, _) in enumerate(stages) for j in range(n))
+    trained, parts = load_start(str(tiny_folder)), ("encoder/stem", *blocks)
+    state = start_from(config, load_start(str(tiny_folder), parts), parts)
+    fresh = start_from(config, None)
+    for tree, now, new in ((trained[k], getattr(state, k), getattr(fresh, k)) for k in ("params", "batch_stats")):
+        for path, value in flatten_dict(now).items():
+            kept = is_of(path, parts)
+            np.testing.assert_array_equal(value, (flatten_dict(tree) if kept else flatten_dict(new))[path])
+    with pytest.raises(ValueError, match=r"init_parts names encoder/stam, .* such as classifier/"):
+        load_start(str(tiny_folder), ("encoder/stam",))
+    config.model.encoder.stem_features = 5
+    with pytest.raises(ValueError, match=r"init_from holds .*\['encoder'\].* of shape"):
+        start_from(config, load_start(str(tiny_folder), parts), parts)
 
 
 def test_further_residual_blocks_start_as_the_identity(tiny_folder, config):

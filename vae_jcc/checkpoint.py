@@ -7,13 +7,13 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from vae_jcc.added_keys import complete
 from vae_jcc.artifact import Artifact
 from vae_jcc.model_folder import MODEL_FILE, zoo_names
-from vae_jcc.state import TrainState
+from vae_jcc.state import TrainState, is_of
 
 # What a resumed run must share with the one that it continues, or its result would be neither's. Of the data set that
 # is not where it lies or how much memory and how many processes read it, nor what happens after training.
@@ -161,7 +161,8 @@ def load_start(name: str, parts: Sequence[str] = ()) -> Any:
 
     Args:
         name: a run's WORKDIR/best, an artifact's folder, or a name in the zoo.
-        parts: of the model, to be taken from there; none = all that are there.
+        parts: of the model ("classifier") or paths within them ("encoder/stem"), to be taken from there; none = all
+            that are there.
 
     Raises:
         FileNotFoundError: it is none of these.
@@ -175,12 +176,12 @@ def load_start(name: str, parts: Sequence[str] = ()) -> Any:
         # A context model is stored as the integers that it codes with, which is no start for training.
         trees = {part: artifact.variables(part) for part in artifact.parts if part != "context"}
         start = {kind: {part: tree[kind] for part, tree in trees.items()} for kind in ("params", "batch_stats")}
-    there = start["params"].keys()
-    if missing := set(parts) - there:
+    variables = flatten_dict(start)
+    if missing := [part for part in parts if not any(is_of(path[1:], [part]) for path in variables)]:
         raise ValueError(
-            f"init_parts names {', '.join(sorted(missing))}, which {name} does not have: "
-            f"it has {', '.join(sorted(there))}."
+            f"init_parts names {', '.join(missing)}, which {name} does not have: it has "
+            f"{', '.join(sorted(start['params']))}, and paths within them such as {'/'.join(min(variables)[1:-1])}."
         )
     if not parts:
         return start
-    return {kind: {part: tree for part, tree in trees.items() if part in parts} for kind, trees in start.items()}
+    return unflatten_dict({path: x for path, x in variables.items() if is_of(path[1:], parts)})

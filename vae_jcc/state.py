@@ -1,6 +1,6 @@
 """What training carries from step to step, and what a checkpoint holds of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -35,6 +35,7 @@ def create_state(
     seed: int,
     image_shape: tuple[int, int, int],
     start: dict[str, Any] | None = None,
+    parts: Sequence[str] = (),
 ) -> TrainState:
     """Returns the state at step 0.
 
@@ -46,6 +47,8 @@ def create_state(
         start: variables {"params", "batch_stats"} of a trained model to start from, or None. Parts that it lacks (a
             decoder, say) start fresh; parts that this model lacks are left out. Further residual blocks of a stage
             start as the identity, so a deeper network goes on from where a trained one is.
+        parts: of the model that `start` is for, as `config.init_parts` names them; all others start fresh. None = those
+            that it holds.
 
     Raises:
         ValueError: `start` does not fit the model.
@@ -54,7 +57,7 @@ def create_state(
     def init() -> dict[str, Any]:
         return dict(jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, *image_shape))))
 
-    variables = init() if start is None else _with_start(init, start)
+    variables = init() if start is None else _with_start(init, start, parts)
     params, batch_stats = variables["params"], variables["batch_stats"]
     # The averages start as copies: donated buffers must not be shared.
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
@@ -68,16 +71,16 @@ def create_state(
     )
 
 
-def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any]) -> dict[str, Any]:
+def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
     """Returns `start`, with what only the model has taken from `init()`, which runs only if there is any such thing."""
     wanted = traverse_util.flatten_dict(jax.eval_shape(init))
-    trained = {part for _, part, *_ in wanted} & start["params"].keys()
-    given = {path: leaf for path, leaf in traverse_util.flatten_dict(start).items() if path[1] in trained}
+    parts = parts or [part for part in start["params"] if any(path[1] == part for path in wanted)]
+    given = {path: leaf for path, leaf in traverse_util.flatten_dict(start).items() if is_of(path[1:], parts)}
     owners = {_owner(path) for path in given}
     projecting = {_owner(path) for path in wanted if "shortcut" in path}
 
     def lacks(path: tuple[str, ...]) -> bool:
-        return path[1] not in trained or _owner(path) not in owners | projecting
+        return not is_of(path[1:], parts) or _owner(path) not in owners | projecting
 
     lacking = {path for path in wanted if lacks(path)}
     fresh = traverse_util.flatten_dict(init()) if lacking else {}
@@ -91,8 +94,13 @@ def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any]) -> di
                 "trained with."
             )
     # A residual block whose last kernel is zero adds nothing yet, so the trained network goes on from where it is.
-    silent = {path for path in lacking if path[1] in trained and path[-2:] == ("conv2", "kernel")}
+    silent = {path for path in lacking if is_of(path[1:], parts) and path[-2:] == ("conv2", "kernel")}
     return traverse_util.unflatten_dict({p: jnp.zeros_like(x) if p in silent else x for p, x in merged.items()})
+
+
+def is_of(path: tuple[str, ...], parts: Sequence[str]) -> bool:
+    """Says whether a variable's path (part, module, ...) is in one of these: "classifier", "encoder/stem", ..."""
+    return any(path[: len(names)] == names for names in (tuple(part.split("/")) for part in parts))
 
 
 def _owner(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -74,7 +74,8 @@ def fit(
     with closing(Checkpoints(workdir, config.checkpoint.keep, devices.processes)) as checkpoints:
         fresh = checkpoints.latest is None  # else its state replaces whatever the run started from
         start = load_start(config.init_from, config.init_parts) if config.init_from and fresh else None
-        state = devices.put_state(create_state(model, optimizer, config.seed, input_shape(config, train_source), start))
+        shape = input_shape(config, train_source)
+        state = devices.put_state(create_state(model, optimizer, config.seed, shape, start, config.init_parts))
         step_at = _train_steps(config, devices, model, optimizer, plan, info.num_classes)
         eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))
 
