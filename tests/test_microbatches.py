@@ -10,6 +10,7 @@ from vae_jcc import optim, steps
 from vae_jcc.microbatches import mean_over_microbatches
 from vae_jcc.models import layers
 from vae_jcc.models.joint import build_model
+from vae_jcc.models.norm import BatchNorm
 from vae_jcc.parallel import make_devices
 from vae_jcc.state import create_state
 
@@ -41,8 +42,7 @@ def batch(rng):
 @pytest.fixture
 def no_batch_statistics(monkeypatch):
     """Normalization by running statistics in training too, without which microbatches are other batches."""
-    original = layers.batch_norm
-    monkeypatch.setattr(layers, "batch_norm", lambda train, **kwargs: original(False, **kwargs))
+    monkeypatch.setattr(layers, "BatchNorm", lambda train, *args, **kwargs: BatchNorm(False, *args, **kwargs))
 
 
 def one_step(config, batch, mode="jit", count=1, teacher=None):
@@ -109,7 +109,7 @@ def test_the_hinge_and_two_optimizers_see_the_whole_batch(batch, no_batch_statis
 def test_running_statistics_are_means_over_microbatches(rng):
     """The running mean is that of the whole batch; the running variance lacks that between microbatches."""
     x = rng.normal(3.0, 2.0, (8, 4, 4, 2)).astype(np.float32)
-    norm = layers.batch_norm(True, dtype=jnp.float32, axis_name=None, name="norm")
+    norm = BatchNorm(True)
     variables = norm.init(jax.random.key(0), x)
 
     def update(part):

@@ -21,7 +21,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jcc.models.layers import ResidualStages, Stages, batch_norm, conv, max_pool
+from vae_jcc.models.layers import ResidualStages, Stages, conv, max_pool
+from vae_jcc.models.norm import BatchNorm
 
 
 class Encoder(nn.Module):
@@ -86,5 +87,5 @@ class Encoder(nn.Module):
         if self.latent_kernel:
             x = conv(self.latent_channels, self.latent_kernel, dtype=jnp.float32, name="latent", bias=True)(x)
         if norm_at_the_end:
-            x = batch_norm(train, dtype=jnp.float32, axis_name=self.axis_name, name="norm")(x)
+            x = BatchNorm(train, axis_name=self.axis_name, name="norm")(x)
         return x.astype(jnp.float32)

@@ -10,6 +10,7 @@ from jax import lax
 
 from vae_jcc.models.convolution import conv_general_dilated
 from vae_jcc.models.depthwise import DepthwiseConv
+from vae_jcc.models.norm import BatchNorm
 
 Stages = tuple[tuple[int, int, int], ...]
 
@@ -48,26 +49,6 @@ def max_pool(x: jax.Array) -> jax.Array:
     return along(2, along(1, x.astype(jnp.float32))).astype(x.dtype)  # bfloat16 has no fast maximum on CPUs
 
 
-def batch_norm(train: bool, *, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
-    """Returns batch normalisation; statistics are always float32 and span the whole global batch.
-
-    Args:
-        train: use the batch's own statistics and update the running ones.
-        dtype: of the output.
-        axis_name: the device axis to average statistics over, where the step runs once per device; None where the
-            batch is one global array.
-        name: of the module.
-    """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=dtype,
-        axis_name=axis_name if train else None,
-        name=name,
-    )
-
-
 class ResidualBlock(nn.Module):
     """Pre-activation residual block (He et al. 2016, "Identity mappings"), two 3x3 convolutions.
 
@@ -87,15 +68,15 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies the block."""
         bias = self.conv_bias or self.as_published
-        norm = partial(batch_norm, train, dtype=self.dtype, axis_name=self.axis_name)
+        norm_relu = partial(BatchNorm, train, relu=True, dtype=self.dtype, axis_name=self.axis_name)
         same_shape = self.stride == 1 and x.shape[-1] == self.features
-        h = nn.relu(norm(name="norm1")(x))
+        h = norm_relu(name="norm1")(x)
         shortcut = x
         if not same_shape:
             projection = conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut", bias=self.as_published)
             shortcut = projection(x if self.as_published else h)
         h = conv(self.features, 3, self.stride, dtype=self.dtype, name="conv1", bias=bias)(h)
-        h = nn.relu(norm(name="norm2")(h))
+        h = norm_relu(name="norm2")(h)
         h = conv(self.features, 3, dtype=self.dtype, name="conv2", bias=bias)(h)
         return h + shortcut
 
@@ -122,7 +103,7 @@ class SeparableBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.features:
             shortcut = conv(self.features, 1, self.stride, dtype=self.dtype, name="shortcut")(x)
         h = DepthwiseConv(self.kernel, self.stride, name="depthwise")(x)
-        h = batch_norm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(h)
+        h = BatchNorm(train, dtype=self.dtype, axis_name=self.axis_name, name="norm")(h)
         h = nn.relu(conv(self.expansion * self.features, 1, dtype=self.dtype, name="conv1")(h))
         return conv(self.features, 1, dtype=self.dtype, name="conv2")(h) + shortcut
 
@@ -154,7 +135,8 @@ class ResidualStages(nn.Module):
             for j in range(blocks):
                 x = self._block(features, stride if j == 0 else 1, f"stage{i}_block{j}")(x, train)
         if self.final_norm:
-            x = batch_norm(train, dtype=self.out_dtype or self.dtype, axis_name=self.axis_name, name="norm")(x)
+            dtype = self.out_dtype or self.dtype
+            return BatchNorm(train, self.final_relu, dtype, self.axis_name, name="norm")(x)
         return nn.relu(x) if self.final_relu else x
 
     def _block(self, features: int, stride: int, name: str) -> Any:
