@@ -5,7 +5,7 @@
     bench/bin/python benchmarks/training.py --config cifar10 --threads 2 --json training.json
 
 CIFAR and 160 pixels on a GPU, against eager and compiled PyTorch; jit and pmap over two forced devices of a CPU; and
-one device of two threads against two devices of one thread each:
+one device of two threads against two devices of one thread each (as launch/cpu.sh trains):
 
     python benchmarks/training.py --config cifar10 --dtype bfloat16 --compile
     python benchmarks/training.py --config imagenet --dtype bfloat16 --compile [--batch-size 256]
@@ -51,6 +51,8 @@ CLASSES = 10
 TORCH = ("torch", "torch.compile")
 SMALL_PAGES = "small_pages.vae_jcc.jit"  # this project's side as it would be without vae_jcc/memory.py
 REFERENCES = (*TORCH, SMALL_PAGES)
+# As launch/cpu.sh has them.
+SINGLE_THREADED = ("--xla_cpu_multi_thread_eigen=false", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
 
 
 def load_config(arguments: argparse.Namespace) -> ConfigDict:
@@ -146,7 +148,7 @@ def spawn(side: str, arguments: argparse.Namespace) -> dict[str, Any]:
         environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"
     if arguments.single_threaded_devices:
         flags = environment.get("XLA_FLAGS", "")
-        environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        environment["XLA_FLAGS"] = " ".join((flags, *SINGLE_THREADED)).strip()
     cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
     done = subprocess.run(
         command,
@@ -170,7 +172,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of activations, on both sides")
     parser.add_argument("--parallel", nargs="+", choices=("jit", "pmap"), default=["jit"], help="ways to measure")
     parser.add_argument("--host-devices", type=int, default=0, help="devices that JAX makes of the CPU; 0: one")
-    text = "XLA_FLAGS=--xla_cpu_multi_thread_eigen=false: a thread for each device of the CPU; with pmap"
+    text = f"XLA_FLAGS='{' '.join(SINGLE_THREADED)}': a thread for each device of the CPU; with pmap"
     parser.add_argument("--single-threaded-devices", action="store_true", help=text)
     parser.add_argument("--accumulate", type=int, default=1, help="microbatches, of this project's side")
     parser.add_argument("--remat", choices=("", "blocks"), default="", help="of this project's side")

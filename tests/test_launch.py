@@ -143,6 +143,24 @@ def test_local_dry_run_names_every_process():
         assert line.startswith("JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=2 ")
 
 
+def test_cpu_dry_run_gives_each_core_a_device():
+    code, out, _ = call(
+        "bash", "launch/cpu.sh", "--dry-run", "--cores=3", "--", "--config=c.py", "--workdir=w", XLA_FLAGS="--a"
+    )
+    assert code == 0 and "JAX_NUM_CPU_DEVICES=3 XLA_FLAGS=--a\\ --xla_cpu_multi_thread_eigen=false" in out
+    assert out.strip().endswith("vae_jcc.main --config=c.py --workdir=w --config.parallel=pmap")
+    code, _, error = call("bash", "launch/cpu.sh", "--cares=3", "--", "--config=c.py")
+    assert code == 2 and "unknown option --cares=3" in error
+
+
+def test_cpu_flags_are_known_to_xla(tmp_path):
+    """--mode=eval of a run that is not there: XLA ends a process at once for a flag that it does not know."""
+    arguments = ["--cores=2", "--", "--config=configs/quickstart.py", "--mode=eval", f"--workdir={tmp_path}"]
+    python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    code, _, error = call("bash", "launch/cpu.sh", *arguments, PATH=python)
+    assert code == 1 and str(tmp_path) in error and "Unknown flag" not in error, error
+
+
 def test_slurm_dry_run():
     code, out, _ = call(
         "bash", "launch/slurm.sh", "--dry-run", "--sbatch=--nodes=2", "--", "--config=c.py", "--workdir=/s"

@@ -54,7 +54,7 @@ class Devices:
         """Returns the compiled `step(state, batch) -> (state, metrics)`; the state is donated."""
         if self.mode == "pmap":
             devices = list(self.mesh.devices.flat)
-            return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices)
+            return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0)
         everywhere, split = self._shardings()
         return jax.jit(step, in_shardings=(everywhere, split), out_shardings=(everywhere, everywhere), donate_argnums=0)
 

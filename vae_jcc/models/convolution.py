@@ -18,6 +18,7 @@ Training in float32 makes 3x3 convolutions of stride 1 with fewer multiplication
 not: a single image would wait longer, and bytes would depend on how many images are coded at a time.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -119,6 +120,8 @@ def _backward(strides: tuple[int, ...], pads: Pads, precision: Any, saved: Any, 
     dk_on_cpu: Any = partial(_kernel_gradient, kernel.shape, strides, pads, precision)
     if x.dtype == jnp.bfloat16:
         dx_on_cpu = partial(_input_gradient, x.shape[1:3], strides, pads)
+    elif strides[0] > 1 or x.shape[3] < 32:  # windows that are few or small are cheap to copy
+        dk_on_cpu = partial(_kernel_gradient_by_windows, kernel.shape, strides, pads, precision)
     elif _suits_winograd(x, kernel, strides, pads, precision):
         dx_on_cpu = partial(_input_gradient_by_winograd, pads)
         dk_on_cpu = partial(winograd.kernel_gradient, pads=pads)
@@ -206,25 +209,9 @@ def _kernel_gradient(
     height, rows, columns = x.shape[1], *dy.shape[1:3]
 
     def part(x: jax.Array, dy: jax.Array) -> jax.Array:
-        """Returns [(i, co), (j, ci)]."""
+        """Returns [(i, co), (j, ci)]: one product, of dY once for each row of the kernel, moved to the rows of x."""
         x = _side_by_side(jnp.pad(x, ((0, 0), (0, 0), pads[1], (0, 0))), kw, columns, strides[1])
         dy = _transpose(dy.reshape(-1, c_out)).reshape(c_out, -1, rows, columns)
-        # Copies of the used rows are cheaper than products over all of them, but for those of the matrix units.
-        return over_used_rows(x, dy) if strides[0] > 1 and x.dtype != jnp.bfloat16 else over_all_rows(x, dy)
-
-    def over_used_rows(x: jax.Array, dy: jax.Array) -> jax.Array:
-        """A product for each row of the kernel."""
-        x = jnp.pad(x, ((0, 0), pads[0], (0, 0), (0, 0)))
-        dy = dy.reshape(c_out, -1)
-
-        def for_kernel_row(i: int) -> jax.Array:
-            used = x[:, i : i + strides[0] * (rows - 1) + 1 : strides[0]]
-            return _multiply(dy, used.reshape(-1, kw * c_in), precision)
-
-        return jnp.concatenate([for_kernel_row(i) for i in range(kh)])
-
-    def over_all_rows(x: jax.Array, dy: jax.Array) -> jax.Array:
-        """One product, of dY once for each row of the kernel, moved and spread out to the rows of x."""
 
         def for_kernel_row(i: int) -> jax.Array:
             low = i - pads[0][0]
@@ -237,6 +224,28 @@ def _kernel_gradient(
     image_bytes = height * columns * x.dtype.itemsize * (kw * c_in + kh * c_out)
     total = parts.total(part, (x, dy), image_bytes)
     return total.reshape(kh, c_out, kw, c_in).transpose(0, 2, 3, 1).astype(x.dtype)
+
+
+def _kernel_gradient_by_windows(
+    shape: tuple[int, ...], strides: tuple[int, ...], pads: Pads, precision: Any, x: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """`_kernel_gradient` as one product of dY and whole windows of x."""
+    kh, kw, c_in, c_out = shape
+    rows, columns = dy.shape[1:3]
+
+    def part(x: jax.Array, dy: jax.Array) -> jax.Array:
+        """Returns [co, (i, j, ci)]."""
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        reach = (strides[0] * (rows - 1) + 1, strides[1] * (columns - 1) + 1)
+        windows = [x[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]] for i, j in np.ndindex(kh, kw)]
+        windows = lax.optimization_barrier(jnp.concatenate(windows, axis=3)).reshape(-1, kh * kw * c_in)
+        return lax.dot_general(dy.reshape(-1, c_out), windows, (((0,), (0,)), ((), ())), precision=precision)
+
+    sum_bytes = x.dtype.itemsize * math.prod(shape)
+    image_bytes = rows * columns * x.dtype.itemsize * kh * kw * c_in
+    # Smaller parts than others': the windows are written and read once. A large sum is added to less often.
+    total = parts.total(part, (x, dy), 4 * image_bytes, sum_bytes)
+    return total.reshape(c_out, kh, kw, c_in).transpose(1, 2, 3, 0)
 
 
 def _side_by_side(x: jax.Array, side: int, columns: int, stride: int) -> jax.Array:

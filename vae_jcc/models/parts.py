@@ -23,7 +23,9 @@ def each(of_part: Callable[[jax.Array], jax.Array], x: jax.Array, image_bytes: i
         return lax.dynamic_update_index_in_dim(out, of_part(_at(i, x)), i, axis=1)
 
     made = jax.eval_shape(of_part, x[:, 0])
-    out = jnp.zeros((*x.shape[:2], *made.shape[1:]), made.dtype)
+    # Anything to write over. Zeros would be one array for all loops of a step, which each of them has to copy.
+    anything = x[(slice(None), *[slice(1)] * (x.ndim - 1))].reshape(-1, *[1] * made.ndim)
+    out = jnp.broadcast_to(anything, (*x.shape[:2], *made.shape[1:])).astype(made.dtype)
     return lax.fori_loop(0, x.shape[1], place, out).reshape(-1, *made.shape[1:])
 
 
