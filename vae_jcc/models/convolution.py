@@ -9,7 +9,8 @@ window laid side by side,
     Y[b, h, w, co]        =  sum_i  sum_{(j, ci)} X'[b, s h + i, w, (j, ci)] K[i, (j, ci), co]     bfloat16
     dK[i, co, (j, ci)]    =  sum_{b, h, w} dY[b, h, w, co] X'[b, s h + i, w, (j, ci)]              any type
 
-are matrix products, of as many images at a time as stay in the cache. The gradient with respect to X is a convolution
+are matrix products, of as many images at a time as stay in the cache (in float32, where windows are few or have few
+channels, dK is one product of dY and whole windows). The gradient with respect to X is a convolution
 of dY with the kernel turned around, or with a part of it for each place between two strides. Threads that share a
 product need larger ones, and sums over images are then made in another order: on CPUs gradients depend in their last
 bits on the number of cores.

@@ -51,6 +51,8 @@ def _split(image_bytes: int, kept_bytes: int, *arrays: jax.Array) -> list[jax.Ar
     images = min(batch, max(1, (_part_bytes() + kept_bytes) // image_bytes))
     while batch % images:
         images -= 1
+    # The barrier: else an array that is split in several ways would be computed, and kept, once for each.
+    arrays = lax.optimization_barrier(arrays)
     return [a.reshape(images, batch // images, *a.shape[1:]) for a in arrays]
 
 
