@@ -1,8 +1,8 @@
 """Batch normalization (Ioffe and Szegedy 2015) whose gradient keeps less and is made in fewer passes over memory.
 
-Differentiated operation by operation, normalization and the ReLU behind it keep four arrays of the activations' size
-for the backward pass. Their gradient needs two, which are there anyway: the input x and the output h. With the batch's
-mean m and variance v, r = (v + epsilon)^(-1/2), N values a channel, and for the gradient dh of the output
+Differentiated operation by operation, normalization and the ReLU behind it keep over three arrays of the activations'
+size for the backward pass. Their gradient needs two, which are there anyway: the input x and the output h. With the
+batch's mean m and variance v, r = (v + epsilon)^(-1/2), N values a channel, and for the gradient dh of the output
 dy = dh where h > 0,
 
     db = sum(dy)     dg = sum(dy (x - m)) r     dx = g r (dy - db / N - (x - m) r dg / N)
