@@ -41,7 +41,8 @@ def test_a_part_that_the_start_lacks_is_fresh_and_one_too_many_is_left_out(tiny_
     assert with_fresh["decoder"].keys() == decoder.keys()
     assert not np.array_equal(with_fresh["decoder"]["stem"]["kernel"], decoder["stem"]["kernel"])
     config.model.decoder.mode = "off"
-    assert "decoder" not in start_from(config, load_start(str(tiny_folder))).params
+    for parts in ((), ("encoder", "decoder")):
+        assert "decoder" not in start_from(config, load_start(str(tiny_folder), parts), parts).params
 
 
 def test_another_network_is_refused_and_named(tiny_folder, config):

@@ -47,7 +47,7 @@ def create_state(
         start: variables {"params", "batch_stats"} of a trained model to start from, or None. Parts that it lacks (a
             decoder, say) start fresh; parts that this model lacks are left out. Further residual blocks of a stage
             start as the identity, so a deeper network goes on from where a trained one is.
-        parts: of the model that `start` is for, as `config.init_parts` names them; all others start fresh. None = those
+        parts: of the model that `start` is for, as `config.init_parts` names them; all others start fresh. () = those
             that it holds.
 
     Raises:
@@ -74,7 +74,7 @@ def create_state(
 def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
     """Returns `start`, with what only the model has taken from `init()`, which runs only if there is any such thing."""
     wanted = traverse_util.flatten_dict(jax.eval_shape(init))
-    parts = parts or [part for part in start["params"] if any(path[1] == part for path in wanted)]
+    parts = [part for part in parts or start["params"] if any(is_of(path[1:], [part]) for path in wanted)]
     given = {path: leaf for path, leaf in traverse_util.flatten_dict(start).items() if is_of(path[1:], parts)}
     owners = {_owner(path) for path in given}
     projecting = {_owner(path) for path in wanted if "shortcut" in path}
