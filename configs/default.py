@@ -47,6 +47,9 @@ def get_config() -> ConfigDict:
     c.augment.crop_padding = 4  # pixels of reflected border before a random crop back to size; 0 = off
     c.augment.flip = True  # mirror left-right with probability 1/2
     c.augment.cutout = 0  # side in pixels of one square set to mid-grey; 0 = off
+    # Share of the images that get a box of another one, and its label by area (CutMix, Yun et al. 2019); 0 = off. A
+    # teacher sees the mixed image. The prior learns from mixed images too; context models, which come later, do not.
+    c.augment.cutmix = 0.0
 
     c.model = ConfigDict()
     c.model.latent_channels = 12  # c of the latent [h, w, c]

@@ -29,6 +29,7 @@ def with_info(source, **facts):
         ({"model.decoder.mode": "forzen"}, "mode is 'forzen': choose one of 'off', 'joint', 'frozen'"),
         ({"entropy.context.kind": "paralel"}, "kind is 'paralel'"),
         ({"entropy.context.kind": "parallel", "model.latent_channels": 3}, r"3 channels make 1\.\.3 groups, not 4"),
+        ({"augment.cutmix": 8}, r"cutmix is 8.*: it must be in 0 \.\. 1"),
         ({"seed": -1}, "seed is -1: it must be in 0"),
         ({"log.every_steps": 0}, "log.every_steps is 0: it must be more than 0"),
         ({"eval.every_epochs": 0.0}, "eval.every_epochs is 0"),

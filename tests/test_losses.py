@@ -57,3 +57,19 @@ def test_objective_adds_rate_in_bits_per_pixel(rng):
     assert rate(config, 0.5, bpp) == 0.5 * 2.0
     config.loss.hinge_beta, config.loss.hinge_target = 1.0, 1.5
     assert rate(config, 3.0, bpp) == 3.0 * 0.5
+
+
+def test_mixed_images_have_both_labels_by_their_shares(rng):
+    """Cross-entropy and accuracy; what is wholly an image's own counts as if nothing were mixed."""
+    config = quickstart.get_config()
+    images, labels, others = jnp.zeros((4, 8, 8, 1)), jnp.array([0, 1, 2, 3]), jnp.array([1, 1, 0, 5])
+    outputs = Outputs(jnp.asarray(rng.normal(size=(4, 10)), jnp.float32), jnp.zeros(4), None)
+    share = np.array([0.25, 1.0, 0.5, 0.0])
+    metrics = objective(config, images, labels, outputs, mixture=(others, jnp.asarray(share, jnp.float32)))[1]
+    both = [np.asarray(losses.cross_entropy(outputs.logits, x, config.loss.label_smoothing)) for x in (labels, others)]
+    assert metrics["cross_entropy"] == pytest.approx(np.mean(share * both[0] + (1 - share) * both[1]), rel=1e-6)
+    right = [np.asarray(outputs.logits.argmax(-1) == x) for x in (labels, others)]
+    assert metrics["accuracy"] == pytest.approx(np.mean(share * right[0] + (1 - share) * right[1]))
+    whole = objective(config, images, labels, outputs, mixture=(others, jnp.ones(4)))[1]
+    for key, want in objective(config, images, labels, outputs)[1].items():
+        assert whole[key] == pytest.approx(float(want), rel=1e-6)

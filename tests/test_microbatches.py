@@ -77,8 +77,9 @@ def assert_same(got, want):
 
 
 def test_microbatches_are_one_batch(batch, no_batch_statistics):
-    """Random crops, noise, a teacher and lam * bpp: to rounding."""
+    """Random crops, mixed pairs, noise, a teacher and lam * bpp: to rounding."""
     config = tiny_config()
+    config.augment.cutmix = 0.7
     config.loss.distill_weight = 0.5
     teacher = lambda images: 5 * images[:, :10, 3, 0]  # noqa: E731
     want = one_step(config, batch, teacher=teacher)

@@ -75,6 +75,21 @@ def test_device_count_and_mode_do_not_change_the_maths(mode, count, batch, refer
     assert metrics == pytest.approx(want_metrics, rel=1e-3)
 
 
+def test_cutmix_is_the_same_on_every_number_of_devices(batch, reference):
+    """Who is pasted into whom does not depend on where the batch is cut; and it is not what happens without it."""
+    config = tiny_config()
+    config.augment.cutmix = 0.7
+    want, want_metrics = run(config, "jit", 1, batch)
+    assert want_metrics["cross_entropy"] != pytest.approx(reference[1]["cross_entropy"], rel=1e-3)
+    for mode, count in (("jit", 4), ("pmap", 2)):
+        got, metrics = run(config, mode, count, batch)
+        for a, b in zip(jax.tree.leaves(want.params), jax.tree.leaves(got.params), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+        assert metrics == pytest.approx(want_metrics, rel=1e-3)
+    with pytest.raises(ValueError, match="cutmix mixes pairs of images, and 1 is odd"):
+        run(config, "pmap", 4, {key: value[:4] for key, value in batch.items()})
+
+
 def test_same_seed_same_bits_other_seed_other_bits(batch, reference):
     """Exactly repeatable; the seed matters, and comes with the data: the step is compiled for all of them."""
     config = tiny_config()

@@ -14,6 +14,7 @@ ADDED_KEYS: Mapping[str, Any] = {
     "dataset.eval_margin": 0,
     "dataset.crop_scale": [],
     "dataset.crop_ratio": [3 / 4, 4 / 3],
+    "augment.cutmix": 0.0,
     "model.remat": "",
     "model.encoder.as_published": False,
     "model.encoder.separable_kernel": 0,

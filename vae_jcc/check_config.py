@@ -52,6 +52,8 @@ def check_config(config: ConfigDict, train: Source, validation: Source, test: So
     for key in _POSITIVE:
         if attrgetter(key)(config) <= 0:
             raise ValueError(f"config.{key} is {attrgetter(key)(config)}: it must be more than 0.")
+    if not 0 <= config.augment.cutmix <= 1:
+        raise ValueError(f"config.augment.cutmix is {config.augment.cutmix}: it must be in 0 .. 1.")
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"config.seed is {config.seed}: it must be in 0 .. 2**31 - 1.")
     _check_pairs(config)

@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vae_jcc import losses
-from vae_jcc.data.augment import augment, to_float
+from vae_jcc.data.augment import augment, cutmix, to_float
 from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import JointModel, Outputs
 from vae_jcc.state import TrainState, update_average
@@ -31,6 +31,7 @@ def objective(
     labels: jax.Array,
     outputs: Outputs,
     teacher_logits: jax.Array | None = None,
+    mixture: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[tuple[jax.Array, jax.Array], Metrics]:
     """Returns the two terms (task, bpp) of a batch, means over its examples, and what they are made of.
 
@@ -42,11 +43,21 @@ def objective(
         labels: int32 [B].
         outputs: of the joint model.
         teacher_logits: float32 [B, K] or None.
+        mixture: where images are mixed, labels int32 [B] of what was mixed in, and the share float32 [B] of `labels`;
+            cross-entropy and accuracy are then those of both labels, by their shares.
     """
     c = config.loss
-    task = losses.cross_entropy(outputs.logits, labels, c.label_smoothing).mean()
+
+    def mean(of: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """Returns the mean over the batch of a function of labels."""
+        if mixture is None:
+            return of(labels).mean()
+        others, share = mixture
+        return (share * of(labels) + (1.0 - share) * of(others)).mean()
+
+    task = mean(lambda labels: losses.cross_entropy(outputs.logits, labels, c.label_smoothing))
+    accuracy = mean(lambda labels: jnp.argmax(outputs.logits, -1) == labels)
     bpp = losses.bits_per_pixel(outputs.bits, *images.shape[1:3]).mean()
-    accuracy = jnp.mean(jnp.argmax(outputs.logits, -1) == labels)
     metrics = {"cross_entropy": task, "bpp": bpp, "accuracy": accuracy}
     if teacher_logits is not None:
         metrics["distillation"] = losses.distillation(outputs.logits, teacher_logits, c.distill_temperature).mean()
@@ -102,6 +113,8 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         weight = rate_schedule(state.step)
+        if config.augment.cutmix:
+            batch = batch | _neighbours(batch)
         grads, metrics, batch_stats = mean_over_microbatches(
             partial(gradients, state, weight), batch, config.train.accumulate
         )
@@ -139,6 +152,12 @@ def _make_gradients(
     def gradients(state: TrainState, weight: jax.Array, batch: Batch) -> tuple[Any, Metrics, Any]:
         keys = _example_keys(batch["seed"], state.step, batch["position"])
         images = augment(keys, batch["image"], config.augment, config.dataset.image_size)
+        mixture = None
+        if config.augment.cutmix:
+            mix_keys, other_keys = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (4, 5))
+            others = augment(other_keys, batch["other_image"], config.augment, config.dataset.image_size)
+            images, share = cutmix(mix_keys, images, others, config.augment.cutmix)
+            mixture = batch["other_label"], share
         teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
         noise_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
 
@@ -151,7 +170,7 @@ def _make_gradients(
             outputs, updates = model.apply(
                 variables, images, noise_keys, train=True, quantizer=quantizer, mutable=["batch_stats"]
             )
-            both, metrics = objective(config, images, batch["label"], outputs, teacher_logits)
+            both, metrics = objective(config, images, batch["label"], outputs, teacher_logits, mixture)
             return both, (metrics, updates["batch_stats"])
 
         def gradient(of: Callable[[jax.Array, jax.Array], jax.Array]) -> tuple[Any, tuple[Metrics, Any]]:
@@ -168,6 +187,27 @@ def _make_gradients(
         return grads, metrics, batch_stats
 
     return gradients
+
+
+def _neighbours(batch: Batch) -> Batch:
+    """Returns "other_image" and "other_label": those of the other one of each pair (2 i, 2 i + 1) of the batch.
+
+    Pairs are made before the batch is cut into microbatches, and lie on one device: neither changes who meets whom.
+
+    Raises:
+        ValueError: a device's share of the batch is odd.
+    """
+    size = len(batch["label"])
+    if size % 2:
+        raise ValueError(
+            f"config.augment.cutmix mixes pairs of images, and {size} is odd: make config.train.batch_size a multiple "
+            "of twice the number of devices."
+        )
+
+    def swap(x: jax.Array) -> jax.Array:
+        return x.reshape(size // 2, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
+
+    return {f"other_{key}": swap(batch[key]) for key in ("image", "label")}
 
 
 def _example_keys(seeds: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
