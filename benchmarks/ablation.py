@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no warm-up of lam": {"loss.lam_warmup_epochs": 0.0},
     "noise for the classifier": {"quantizer.kind": "noise"},
     "receiver of half the width": {"model.classifier.stages": ((24, 1, 1), (48, 1, 2))},
+    "CutMix on half of the images": {"augment.cutmix": 0.5},
     "logistic prior": {"entropy.filters": ()},
     "half the epochs": {"train.epochs": 0.5},  # of the whole recipe's
     "twice the epochs": {"train.epochs": 2.0},

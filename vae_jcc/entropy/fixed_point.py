@@ -1,7 +1,7 @@
 """Arithmetic that every machine does alike, in the form that gradients can pass.
 
 A network that predicts distributions decides what a decoder reads, so its coding-time form is integer arithmetic
-(coding/integer_network.py; Balle, Johnston and Minnen, "Integer networks for data compression with latent-variable
+(coding/integer_layers.py; Balle, Johnston and Minnen, "Integer networks for data compression with latent-variable
 models", ICLR 2019). This file is the same arithmetic for training: values are integers times a power of two, kept in
 float32. Every product and partial sum is then an integer times a power of two as well, and exact below 2**24 of them,
 so the forward pass here equals the integer one to the bit, on any device and in any order of summation. Backward,
