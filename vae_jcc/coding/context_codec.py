@@ -25,7 +25,9 @@ from vae_jcc.coding.tables import PRECISION, CodingTables
 
 Context = SerialContext | ParallelContext | HyperpriorContext
 
-_IMAGES_AT_ONCE = 4  # encoding: so many images' columns stay in the processor's cache
+# Encoding: enough images to share what each call of NumPy costs, few enough for their columns to stay in the cache.
+_IMAGES_AT_ONCE = 16
+_PLACES_AT_ONCE = 1024  # of larger grids fewer images
 _DECODED_AT_ONCE = 256
 
 
@@ -108,7 +110,8 @@ class ContextCodec(OneLatent):
 
     def _parts(self, symbols: np.ndarray) -> list[np.ndarray]:
         symbols = self._map.checked(np.asarray(symbols))
-        return [symbols[start : start + _IMAGES_AT_ONCE] for start in range(0, len(symbols), _IMAGES_AT_ONCE)]
+        images = max(1, min(_IMAGES_AT_ONCE, _PLACES_AT_ONCE // (symbols.shape[1] * symbols.shape[2])))
+        return [symbols[start : start + images] for start in range(0, len(symbols), images)]
 
     def _counts(self, planes: np.ndarray, escaped: np.ndarray) -> np.ndarray:
         """Returns counts int64 [B, c, h, w, slots] of symbols int32 [B, c, h, w], all of them known."""

@@ -11,6 +11,7 @@ in the integer arithmetic of integer_layers.py.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -89,8 +90,7 @@ class ParallelContext:
         base = self.base[members][:, None]
         if p == 0:
             return np.broadcast_to(base, (len(seen), len(members), len(places), self.base.shape[1]))
-        grid = seen.reshape(*seen.shape[:2], *shape)
-        out = self._networks[p - 1](grid, places)
+        out = self._networks[p - 1](seen, shape, p % 2)
         return out.reshape(len(seen), len(places), len(members), -1).transpose(0, 2, 1, 3) + base
 
 
@@ -108,20 +108,31 @@ class _Network:
         for matrix, bias in zip(self._matrices, self._biases, strict=True):
             integer.check_exact(matrix, bias)
 
-    def __call__(self, grid: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Returns logits int32 [B, m, out] at the places [m] of a grid float32 [B, c, h, w]."""
-        batch, channels, _, width = grid.shape
-        reach, side = self._reach, 2 * self._reach + 1
-        padded = np.pad(grid.transpose(0, 2, 3, 1), ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-        rows, columns = places // width, places % width
-        taps = np.arange(side)
-        x = padded[:, rows[:, None, None] + taps[:, None], columns[:, None, None] + taps]
-        x = x.reshape(batch * len(places), side * side * channels)
+    def __call__(self, seen: np.ndarray, shape: tuple[int, int], colour: int) -> np.ndarray:
+        """Returns logits int32 [B, m, out] at the places of a colour, of inputs float32 [B, c, h * w] on (h, w)."""
+        (batch, channels, _), (height, width), reach = seen.shape, shape, self._reach
+        padded = np.zeros((batch, height + 2 * reach, width + 2 * reach, channels), np.float32)
+        inside = seen.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
+        padded[:, reach : reach + height, reach : reach + width] = inside
+        windows = _windows(shape, colour, reach)
+        x = padded.reshape(batch, -1, channels).take(windows, axis=1).reshape(batch * len(windows), -1)
         for matrix, bias in zip(self._matrices[:2], self._biases[:2], strict=True):
             x = integer.activation(x @ matrix + bias)
-        return integer.to_logits(x @ self._matrices[2] + self._biases[2]).reshape(batch, len(places), -1)
+        return integer.to_logits(x @ self._matrices[2] + self._biases[2]).reshape(batch, len(windows), -1)
 
 
+# Of a few sizes of pictures each: without a memory, one small picture spends a third of its time here.
+@lru_cache(maxsize=64)
+def _windows(shape: tuple[int, int], colour: int, reach: int) -> np.ndarray:
+    """Returns int64 [m, side * side]: where the window around each place of a colour lies in the padded grid."""
+    places, taps = _colours(shape)[colour], np.arange(2 * reach + 1)
+    rows, columns = places // shape[1], places % shape[1]
+    padded_width = shape[1] + 2 * reach
+    windows = (rows[:, None, None] + taps[:, None]) * padded_width + columns[:, None, None] + taps
+    return windows.reshape(len(places), -1)
+
+
+@lru_cache(maxsize=64)
 def _colours(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the places (row * w + column) of each colour of a grid (h, w), in raster order."""
     rows, columns = np.indices(shape).reshape(2, -1)
