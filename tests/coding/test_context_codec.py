@@ -92,6 +92,14 @@ def test_round_trip_does_not_depend_on_the_batch(codec, shape, spread):
         assert np.array_equal(codec.decode(payload, shape), image)
 
 
+def test_large_grids_are_encoded_as_small_ones_are():
+    """More places than are encoded at once, whatever the number of images."""
+    codec, symbols = ContextCodec(make_tables(), make_parallel()), draw(3, 33, 32)
+    together = codec.encode_batch(symbols)
+    assert together == [codec.encode(image) for image in symbols]
+    assert np.array_equal(codec.decode_batch(together, (33, 32)), symbols)
+
+
 def test_the_payload_is_as_long_as_the_distributions_say(codec):
     symbols = draw(50, 8, 8)
     ideal = codec.bits(symbols).sum(axis=(1, 2, 3))
