@@ -108,6 +108,9 @@ def get_config() -> ConfigDict:
     c.loss.label_smoothing = 0.1
     c.loss.mse_weight = 0.0  # joint decoder: weight of the mean squared error on [0, 1] pixels
     c.loss.teacher = ""  # artifact folders or zoo names of teachers, separated by commas; "" = no distillation
+    # Random views of each training image that the teacher is asked about once, before training: its mean answer is the
+    # image's label, and a step costs no more than without a teacher. 0 = it sees each augmented image, in the step.
+    c.loss.teacher_views = 0
     c.loss.distill_weight = 0.0  # share of the cross-entropy taken from the teacher's soft labels, 0..1
     c.loss.distill_temperature = 2.0
 

@@ -8,7 +8,7 @@ import pytest
 from configs import quickstart
 from vae_jcc import losses
 from vae_jcc.models.joint import Outputs
-from vae_jcc.steps import objective, rate
+from vae_jcc.steps import Mixture, objective, rate
 
 
 def test_bits_per_pixel():
@@ -65,11 +65,11 @@ def test_mixed_images_have_both_labels_by_their_shares(rng):
     images, labels, others = jnp.zeros((4, 8, 8, 1)), jnp.array([0, 1, 2, 3]), jnp.array([1, 1, 0, 5])
     outputs = Outputs(jnp.asarray(rng.normal(size=(4, 10)), jnp.float32), jnp.zeros(4), None)
     share = np.array([0.25, 1.0, 0.5, 0.0])
-    metrics = objective(config, images, labels, outputs, mixture=(others, jnp.asarray(share, jnp.float32)))[1]
+    metrics = objective(config, images, labels, outputs, mixture=Mixture(others, jnp.asarray(share, jnp.float32)))[1]
     both = [np.asarray(losses.cross_entropy(outputs.logits, x, config.loss.label_smoothing)) for x in (labels, others)]
     assert metrics["cross_entropy"] == pytest.approx(np.mean(share * both[0] + (1 - share) * both[1]), rel=1e-6)
     right = [np.asarray(outputs.logits.argmax(-1) == x) for x in (labels, others)]
     assert metrics["accuracy"] == pytest.approx(np.mean(share * right[0] + (1 - share) * right[1]))
-    whole = objective(config, images, labels, outputs, mixture=(others, jnp.ones(4)))[1]
+    whole = objective(config, images, labels, outputs, mixture=Mixture(others, jnp.ones(4)))[1]
     for key, want in objective(config, images, labels, outputs)[1].items():
         assert whole[key] == pytest.approx(float(want), rel=1e-6)

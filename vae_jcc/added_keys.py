@@ -31,6 +31,7 @@ ADDED_KEYS: Mapping[str, Any] = {
         "fixed_fraction": 0.4,
         "learning_rate": 2e-3,
     },
+    "loss.teacher_views": 0,
     "optim.nesterov": True,
     "optim.decay_all": False,
     "optim.rate_optimizer": "",

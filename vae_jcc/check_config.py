@@ -78,6 +78,16 @@ def _check_pairs(config: ConfigDict) -> None:
             f"config.loss.teacher is {loss.teacher!r} and config.loss.distill_weight {loss.distill_weight}: a teacher "
             "needs a share of the loss, and the share a teacher. Set both or neither."
         )
+    if loss.teacher_views < 0 or (loss.teacher_views and not loss.teacher):
+        raise ValueError(
+            f"config.loss.teacher_views is {loss.teacher_views}: it must be 0, or how many views of each image "
+            "config.loss.teacher is asked about; set that too."
+        )
+    if loss.teacher_views and dataset.crop_scale:
+        raise ValueError(
+            "config.loss.teacher_views gives each image one label, and config.dataset.crop_scale cuts parts of images "
+            "that show other things: set teacher_views to 0, so that the teacher sees each crop."
+        )
     if config.init_parts and not config.init_from:
         raise ValueError("config.init_parts says what to take of config.init_from: set that too.")
     if config.quantizer.centres and config.quantizer.kind != "soft_to_hard":

@@ -59,6 +59,7 @@ class Loop:
     step_at: Callable[[int], Callable[..., Any]]  # number of a step to the step
     validate: Callable[[TrainState], dict[str, float]]  # "objective" among the results: the smaller, the better
     state: TrainState
+    soft_labels: np.ndarray | None = None  # float32 [N, K]: a teacher's logits of each training image
     done: int = 0
     best: float = np.inf
     _records: list[Any] = field(default_factory=list)
@@ -113,8 +114,10 @@ class Loop:
         return self.done % every == 0 or self.done == self.plan.total
 
     def _step(self) -> None:
-        batch = self.devices.put_batch(next(self.iterator) | self._draws)
-        self.state, metrics = self.step_at(self.done)(self.state, batch)
+        batch = next(self.iterator) | self._draws
+        if self.soft_labels is not None:
+            batch["teacher_logits"] = self.soft_labels[self.iterator.indices(self.done)]
+        self.state, metrics = self.step_at(self.done)(self.state, self.devices.put_batch(batch))
         self._finite.check(self.done, metrics)
         self._records.append(metrics)
         self.done += 1

@@ -72,6 +72,16 @@ class Devices:
         everywhere, split = self._shardings()
         return jax.jit(step, in_shardings=(everywhere, split), out_shardings=everywhere)
 
+    def compile_map(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the compiled `function(batch) -> an array of a row an example`, each device's rows of its own share.
+
+        Under pmap the result is [devices, rows a device, ...], as batches are.
+        """
+        if self.mode == "pmap":
+            return jax.pmap(function, AXIS, devices=list(self.mesh.devices.flat))
+        split = self._shardings()[1]
+        return jax.jit(function, in_shardings=split, out_shardings=split)
+
     def put_state(self, state: Any) -> Any:
         """Returns the state on every device (jit) or as one copy that pmap broadcasts."""
         if self.mode == "pmap":

@@ -8,7 +8,7 @@ where the step runs once a device (parallel.py decides).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,21 @@ Metrics = dict[str, jax.Array]
 Teacher = Callable[[jax.Array], jax.Array]
 
 
+class Mixture(NamedTuple):
+    """What CutMix pasted into the images of a batch."""
+
+    labels: jax.Array  # int32 [B], of what was pasted
+    share: jax.Array  # float32 [B], of the images' own labels
+    teacher_logits: jax.Array | None = None  # float32 [B, K], where a teacher's answers are labels of single images
+
+
 def objective(
     config: ConfigDict,
     images: jax.Array,
     labels: jax.Array,
     outputs: Outputs,
     teacher_logits: jax.Array | None = None,
-    mixture: tuple[jax.Array, jax.Array] | None = None,
+    mixture: Mixture | None = None,
 ) -> tuple[tuple[jax.Array, jax.Array], Metrics]:
     """Returns the two terms (task, bpp) of a batch, means over its examples, and what they are made of.
 
@@ -43,24 +51,28 @@ def objective(
         labels: int32 [B].
         outputs: of the joint model.
         teacher_logits: float32 [B, K] or None.
-        mixture: where images are mixed, labels int32 [B] of what was mixed in, and the share float32 [B] of `labels`;
-            cross-entropy and accuracy are then those of both labels, by their shares.
+        mixture: where images are mixed; cross-entropy and accuracy are then those of both labels, by their shares, and
+            so is distillation, unless the teacher saw the mixed images.
     """
     c = config.loss
 
-    def mean(of: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    def mean(of: Callable[[jax.Array], jax.Array], own: jax.Array, pasted: jax.Array | None) -> jax.Array:
         """Returns the mean over the batch of a function of labels."""
-        if mixture is None:
-            return of(labels).mean()
-        others, share = mixture
-        return (share * of(labels) + (1.0 - share) * of(others)).mean()
+        if mixture is None or pasted is None:
+            return of(own).mean()
+        return (mixture.share * of(own) + (1.0 - mixture.share) * of(pasted)).mean()
 
-    task = mean(lambda labels: losses.cross_entropy(outputs.logits, labels, c.label_smoothing))
-    accuracy = mean(lambda labels: jnp.argmax(outputs.logits, -1) == labels)
+    others = None if mixture is None else mixture.labels
+    task = mean(lambda labels: losses.cross_entropy(outputs.logits, labels, c.label_smoothing), labels, others)
+    accuracy = mean(lambda labels: jnp.argmax(outputs.logits, -1) == labels, labels, others)
     bpp = losses.bits_per_pixel(outputs.bits, *images.shape[1:3]).mean()
     metrics = {"cross_entropy": task, "bpp": bpp, "accuracy": accuracy}
     if teacher_logits is not None:
-        metrics["distillation"] = losses.distillation(outputs.logits, teacher_logits, c.distill_temperature).mean()
+        metrics["distillation"] = mean(
+            lambda answers: losses.distillation(outputs.logits, answers, c.distill_temperature),
+            teacher_logits,
+            None if mixture is None else mixture.teacher_logits,
+        )
         task = (1 - c.distill_weight) * task + c.distill_weight * metrics["distillation"]
     if outputs.reconstruction is not None:
         metrics["mse"] = losses.mean_squared_error(images, outputs.reconstruction).mean()
@@ -90,7 +102,8 @@ def make_train_step(
     The batch holds "image" uint8 [B, H, W, C], "label" int32 [B] and, int32 [B], "position", each example's place in
     the global batch, and "seed", the run's: randomness is drawn per example from (seed, step, position), so neither the
     number of devices or microbatches nor an interruption changes it. The seed comes with the data so that runs which
-    differ in it alone share one compiled step.
+    differ in it alone share one compiled step. Where a teacher was asked before (soft_labels.py), the batch also holds
+    its "teacher_logits" float32 [B, K].
 
     Gradients, metrics and the updates of the running batch statistics are means over `config.train.accumulate`
     microbatches. A microbatch is normalized by its own statistics; without batch normalization, several microbatches
@@ -105,7 +118,8 @@ def make_train_step(
         quantizer: "noise", "mixed", "hard" or "soft_to_hard" (see JointModel). "hard" freezes the encoder at its
             averaged weights.
         axis_name: device axis to average gradients and metrics over, or None.
-        teacher: float32 images [B, H, W, C] to logits, for distillation.
+        teacher: float32 images [B, H, W, C] to logits, to be asked in every step; None: there is none, or its answers
+            come with the batch.
     """
     two_optimizers = bool(config.optim.rate_optimizer)
     apart = two_optimizers or bool(config.loss.hinge_beta)
@@ -157,8 +171,10 @@ def _make_gradients(
             mix_keys, other_keys = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (4, 5))
             others = augment(other_keys, batch["other_image"], config.augment, config.dataset.image_size)
             images, share = cutmix(mix_keys, images, others, config.augment.cutmix)
-            mixture = batch["other_label"], share
-        teacher_logits = None if teacher is None else jax.lax.stop_gradient(teacher(images))
+            mixture = Mixture(batch["other_label"], share, batch.get("other_teacher_logits"))
+        teacher_logits = batch.get("teacher_logits")
+        if teacher is not None:
+            teacher_logits = jax.lax.stop_gradient(teacher(images))
         noise_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
 
         def terms(params: Any) -> tuple[tuple[jax.Array, jax.Array], tuple[Metrics, Any]]:
@@ -190,7 +206,7 @@ def _make_gradients(
 
 
 def _neighbours(batch: Batch) -> Batch:
-    """Returns "other_image" and "other_label": those of the other one of each pair (2 i, 2 i + 1) of the batch.
+    """Returns "other_image" and so on: what the other one of each pair (2 i, 2 i + 1) of the batch is and is called.
 
     Pairs are made before the batch is cut into microbatches, and lie on one device: neither changes who meets whom.
 
@@ -207,7 +223,7 @@ def _neighbours(batch: Batch) -> Batch:
     def swap(x: jax.Array) -> jax.Array:
         return x.reshape(size // 2, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
-    return {f"other_{key}": swap(batch[key]) for key in ("image", "label")}
+    return {f"other_{key}": swap(batch[key]) for key in ("image", "label", "teacher_logits") if key in batch}
 
 
 def _example_keys(seeds: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from vae_jcc.loop import Loop, Plan, make_plan
 from vae_jcc.models.joint import QUANTIZERS, build_model
 from vae_jcc.parallel import Devices, make_devices
 from vae_jcc.publish import publish
+from vae_jcc.soft_labels import soft_labels
 from vae_jcc.state import TrainState, create_state
 from vae_jcc.teacher import load_teacher
 
@@ -76,7 +77,11 @@ def fit(
         start = load_start(config.init_from, config.init_parts) if config.init_from and fresh else None
         shape = input_shape(config, train_source)
         state = devices.put_state(create_state(model, optimizer, config.seed, shape, start, config.init_parts))
-        step_at = _train_steps(config, devices, model, optimizer, plan, info.num_classes)
+        teacher = load_teacher(config.loss.teacher, info.num_classes) if config.loss.teacher else None
+        answers = None
+        if teacher is not None and config.loss.teacher_views:
+            answers, teacher = soft_labels(config, teacher, train_source, workdir, devices), None
+        step_at = _train_steps(config, devices, model, optimizer, plan, teacher)
         eval_step = devices.compile_eval(steps.make_eval_step(model, config.quantizer.kind, devices.axis_name))
 
         def validate(state: TrainState) -> dict[str, float]:
@@ -92,7 +97,7 @@ def fit(
             **input_settings(config, devices),
         )
         with closing(iterator):
-            Loop(config, workdir, devices, plan, iterator, checkpoints, step_at, validate, state).run()
+            Loop(config, workdir, devices, plan, iterator, checkpoints, step_at, validate, state, answers).run()
     return load_variables(workdir / "best")
 
 
@@ -102,13 +107,12 @@ def _open(config: ConfigDict, split: str) -> Source:
 
 
 def _train_steps(
-    config: ConfigDict, devices: Devices, model: Any, optimizer: Any, plan: Plan, num_classes: int
+    config: ConfigDict, devices: Devices, model: Any, optimizer: Any, plan: Plan, teacher: steps.Teacher | None
 ) -> Callable[[int], Callable[..., Any]]:
     """Returns the compiled step to use at a step's number: noise_then_hard has two."""
     kind = config.quantizer.kind
     if kind not in QUANTIZERS:
         raise ValueError(f"config.quantizer.kind is {kind!r}: choose one of {', '.join(QUANTIZERS)}.")
-    teacher = load_teacher(config.loss.teacher, num_classes) if config.loss.teacher else None
     hard_from = round(plan.total * (1 - config.quantizer.hard_fraction)) if kind == "noise_then_hard" else plan.total
 
     def compile_step(quantizer: str) -> Callable[..., Any]:

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from vae_jcc.data.array_source import ArraySource, common_size, load_into_memory
 from vae_jcc.data.batch_loader import Batch, BatchLoader
 from vae_jcc.data.crop import RandomResizedCrop
@@ -58,6 +60,10 @@ class TrainIterator(Iterator[Batch]):
     def batches_per_epoch(self) -> int:
         """Whole global batches in one pass over the source."""
         return self._order.batches_per_epoch
+
+    def indices(self, number: int) -> np.ndarray:
+        """Returns which examples of the source make up this host's part of batch `number`, int64 [b]."""
+        return self._order.indices(number)
 
     def __next__(self) -> Batch:
         if self._closed:

@@ -1,0 +1,102 @@
+"""A teacher's answers as labels: asked once before training, about a few views of each image, instead of in every step.
+
+A teacher is often larger than its pupil, and its forward pass then most of a step. Labels that are kept make a step as
+fast as without a teacher (Shen and Xing 2022, "A Fast Knowledge Distillation Framework for Visual Recognition"; there
+each view keeps its own label, here an image's views share their mean).
+"""
+
+import io
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jcc.artifact import Artifact
+from vae_jcc.data.augment import augment
+from vae_jcc.data.pipeline import eval_batches
+from vae_jcc.data.sources import Source
+from vae_jcc.evaluate import input_settings
+from vae_jcc.files import write_file
+from vae_jcc.parallel import Devices, make_devices
+from vae_jcc.steps import Batch, Teacher
+
+FILE = "soft_labels.npz"
+
+
+def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: Path, devices: Devices) -> np.ndarray:
+    """Returns the teacher's logits float32 [N, K] of a source's images: of its mean probabilities over their views.
+
+    There are `config.loss.teacher_views` views of an image, drawn as training draws them (`config.augment`; CutMix
+    mixes images and labels later). The labels stay in WORKDIR/soft_labels.npz for a run that is resumed.
+
+    Args:
+        config: the complete configuration.
+        teacher: from `load_teacher`.
+        source: the training images, N of them.
+        workdir: for the file.
+        devices: of the training. Each process asks about all images, on its own devices; the first one writes the file.
+    """
+    settings = _settings(config, source)
+    path = workdir / FILE
+    kept = _read(path, settings)
+    if kept is not None:
+        return kept
+    views = config.loss.teacher_views
+    logging.info("Asking the teacher about %d views of each of %d training images.", views, len(source))
+    labels = _ask(config, teacher, source, make_devices(config.parallel) if len(devices.processes) > 1 else devices)
+    if devices.rank == 0:
+        data = io.BytesIO()
+        np.savez(data, logits=labels, settings=settings)
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_file(path, data.getvalue())
+    return labels
+
+
+def _settings(config: ConfigDict, source: Source) -> str:
+    """Returns what the labels depend on, as one text."""
+    teachers = [Artifact.load(path.strip()) for path in config.loss.teacher.split(",")]
+    d = config.dataset
+    told = {
+        "teachers": [[teacher.fingerprint.hex(), teacher.digests["classifier"]] for teacher in teachers],
+        "views": config.loss.teacher_views,
+        "seed": config.seed,
+        "augment": {key: value for key, value in config.augment.to_dict().items() if key != "cutmix"},
+        "images": [d.name, d.train_split, len(source), d.image_size, d.margin],
+    }
+    return json.dumps(told, sort_keys=True)
+
+
+def _read(path: Path, settings: str) -> np.ndarray | None:
+    """Returns the labels of a file, or None where there is none or it was made with other settings."""
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        return file["logits"] if str(file["settings"]) == settings else None
+
+
+def _ask(config: ConfigDict, teacher: Teacher, source: Source, devices: Devices) -> np.ndarray:
+    views, size = config.loss.teacher_views, config.dataset.image_size
+
+    def one_view(batch: Batch) -> jax.Array:
+        keys = jax.vmap(_view_key)(batch["seed"], batch["view"], batch["index"])
+        return jax.nn.softmax(teacher(augment(keys, batch["image"], config.augment, size)))
+
+    settings = input_settings(config)
+    if size:
+        settings["image_size"] = size + 2 * config.dataset.margin
+    ask = devices.compile_map(one_view)
+    answers: list[np.ndarray] = []
+    for batch in eval_batches(source, batch_size=config.eval.batch_size, **settings):
+        rows = len(batch["label"])
+        place = np.arange(rows, dtype=np.int32) + rows * len(answers)
+        drawn = {"image": batch["image"], "index": place, "seed": np.full(rows, config.seed, np.int32)}
+        each = [ask(devices.put_batch(drawn | {"view": np.full(rows, v, np.int32)})) for v in range(views)]
+        answers.append(np.mean([np.asarray(a).reshape(rows, -1) for a in each], axis=0))
+    return np.log(np.maximum(np.concatenate(answers)[: len(source)], np.finfo(np.float32).tiny))
+
+
+def _view_key(seed: jax.Array, view: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), view), index)
