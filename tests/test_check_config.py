@@ -21,6 +21,9 @@ def with_info(source, **facts):
     return ArraySource(replace(source.info, **facts), source.images, source.labels)
 
 
+TAUGHT = {"loss.teacher": "cifar10", "loss.distill_weight": 0.5}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -37,7 +40,17 @@ def with_info(source, **facts):
         ({"model.decoder.mode": "joint"}, "mse_weight=0 trains no decoder"),
         ({"loss.teacher": "cifar10"}, "Set both or neither"),
         ({"loss.distill_weight": 0.5}, "Set both or neither"),
-        ({"loss.teacher": "cifar10", "loss.distill_weight": 0.5}, "the teacher wants 3 and 10"),
+        (TAUGHT, "the teacher wants 3 and 10"),
+        ({"loss.teacher_views": 2}, "loss.teacher is asked about; set that too"),
+        (
+            {
+                "loss.teacher": "cifar10",
+                "loss.distill_weight": 0.5,
+                "loss.teacher_views": 2,
+                "dataset.crop_scale": (0.1, 1),
+            },
+            "set teacher_views to 0",
+        ),
         ({"init_parts": ("encoder",)}, "init_from: set that too"),
         ({"quantizer.centres": 3}, "soft_to_hard"),
         ({"dataset.eval_margin": 2}, "image_size: set that too"),

@@ -70,6 +70,13 @@ def test_mixed_images_have_both_labels_by_their_shares(rng):
     assert metrics["cross_entropy"] == pytest.approx(np.mean(share * both[0] + (1 - share) * both[1]), rel=1e-6)
     right = [np.asarray(outputs.logits.argmax(-1) == x) for x in (labels, others)]
     assert metrics["accuracy"] == pytest.approx(np.mean(share * right[0] + (1 - share) * right[1]))
+    answers = [jnp.asarray(rng.normal(size=(4, 10)), jnp.float32) for _ in range(2)]  # about the single images
+    mixture = Mixture(others, jnp.asarray(share, jnp.float32), answers[1])
+    metrics = objective(config, images, labels, outputs, answers[0], mixture)[1]
+    both = [np.asarray(losses.distillation(outputs.logits, x, config.loss.distill_temperature)) for x in answers]
+    assert metrics["distillation"] == pytest.approx(np.mean(share * both[0] + (1 - share) * both[1]), rel=1e-5)
+    seen = objective(config, images, labels, outputs, answers[0], mixture._replace(teacher_logits=None))[1]
+    assert seen["distillation"] == pytest.approx(np.mean(both[0]), rel=1e-5)  # about the mixed ones
     whole = objective(config, images, labels, outputs, mixture=Mixture(others, jnp.ones(4)))[1]
     for key, want in objective(config, images, labels, outputs)[1].items():
         assert whole[key] == pytest.approx(float(want), rel=1e-6)

@@ -1,5 +1,7 @@
 """Starting from a trained model: an artifact, a run's best variables; what does not fit is named."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ from flax.traverse_util import flatten_dict
 from vae_jcc import optim
 from vae_jcc.artifact import Artifact
 from vae_jcc.checkpoint import load_start, save_variables
+from vae_jcc.data.array_source import ArraySource
+from vae_jcc.data.sources import SourceInfo
 from vae_jcc.model_folder import ArtifactError
 from vae_jcc.models.joint import build_model
 from vae_jcc.state import create_state, is_of
+from vae_jcc.train import fit
 
 
 def start_from(config, start, parts=()):
@@ -111,3 +116,16 @@ def test_what_is_no_model_is_named(tmp_path, tiny_copy):
     (tiny_copy / "weights.safetensors").write_bytes(b"")
     with pytest.raises(ArtifactError):
         load_start(str(tiny_copy))
+
+
+def test_a_run_that_goes_on_needs_its_start_no_longer(tiny_copy, config, tmp_path, rng):
+    info = SourceInfo("made up", "train", 8, 3, ("ant", "bee", "cat"), 3, (16, 16), "")
+    source = ArraySource(info, rng.integers(0, 256, (8, 16, 16, 3), np.uint8), np.arange(8, dtype=np.int32) % 3)
+    config.init_from, config.model.decoder.mode = str(tiny_copy), "off"
+    config.train.update({"batch_size": 8, "epochs": 1.0})
+    config.eval.batch_size = 8
+    first = fit(config, tmp_path / "run", source, source)
+    shutil.rmtree(tiny_copy)
+    jax.tree.map(np.testing.assert_array_equal, fit(config, tmp_path / "run", source, source), first)
+    with pytest.raises(FileNotFoundError, match="No checkpoint folder"):
+        fit(config, tmp_path / "another", source, source)

@@ -37,6 +37,11 @@ def _tensorboard_writer(workdir: Path) -> Any | None:
         return None
 
 
+def tell(text: str, *, silent: bool = False) -> None:
+    """Prints one line on standard error, or nothing if silent: what takes its time before and after the steps."""
+    Console(stderr=True, quiet=silent).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Reporter:
     """Writes metrics/`split` records of a run; use as a context manager."""
 

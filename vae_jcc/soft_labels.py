@@ -7,11 +7,11 @@ each view keeps its own label, here an image's views share their mean).
 
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
@@ -20,6 +20,7 @@ from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source
 from vae_jcc.evaluate import input_settings
 from vae_jcc.files import write_file
+from vae_jcc.metrics import tell
 from vae_jcc.parallel import Devices, make_devices
 from vae_jcc.steps import Batch, Teacher
 
@@ -38,6 +39,9 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
         source: the training images, N of them.
         workdir: for the file.
         devices: of the training. Each process asks about all images, on its own devices; the first one writes the file.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     settings = _settings(config, source)
     path = workdir / FILE
@@ -45,7 +49,7 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
     if kept is not None:
         return kept
     views = config.loss.teacher_views
-    logging.info("Asking the teacher about %d views of each of %d training images.", views, len(source))
+    tell(f"Asking the teacher once: {views} views of each of {len(source):,} images.", silent=devices.rank > 0)
     labels = _ask(config, teacher, source, make_devices(config.parallel) if len(devices.processes) > 1 else devices)
     if devices.rank == 0:
         data = io.BytesIO()
@@ -73,8 +77,11 @@ def _read(path: Path, settings: str) -> np.ndarray | None:
     """Returns the labels of a file, or None where there is none or it was made with other settings."""
     if not path.exists():
         return None
-    with np.load(path) as file:
-        return file["logits"] if str(file["settings"]) == settings else None
+    try:
+        with np.load(path) as file:
+            return file["logits"] if str(file["settings"]) == settings else None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it, and the teacher is asked again.") from error
 
 
 def _ask(config: ConfigDict, teacher: Teacher, source: Source, devices: Devices) -> np.ndarray:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc import optim
@@ -36,6 +35,7 @@ from vae_jcc.entropy.parallel_context import ParallelContextModel, group_channel
 from vae_jcc.evaluate import input_settings
 from vae_jcc.frozen_encoder import training_images
 from vae_jcc.inference import make_encode_fn
+from vae_jcc.metrics import tell
 from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import build_encoder
 
@@ -94,7 +94,7 @@ def train_context(
                 bits_float = mean_bits(params, False)
             params, opt_state, loss = step(params, opt_state, i, values, slots, i >= fixed_from)
             if (i + 1) % 200 == 0:
-                logging.info("context step %d/%d  %.1f bits an image", i + 1, total, float(loss))
+                tell(f"context model: step {i + 1}/{total}  {float(loss):.1f} bits an image")
     if params is None:
         raise ValueError("There are no training images for the context model: check dataset.train_split.")
     if fixed_from >= total:

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc import losses, optim
@@ -17,6 +16,7 @@ from vae_jcc.data.augment import to_float
 from vae_jcc.data.sources import Source
 from vae_jcc.frozen_encoder import training_images
 from vae_jcc.inference import make_encode_fn
+from vae_jcc.metrics import tell
 from vae_jcc.microbatches import Batch, mean_over_microbatches
 from vae_jcc.models.joint import build_decoder, build_encoder
 
@@ -74,6 +74,6 @@ def train_decoder(config: ConfigDict, folder: Path, source: Source) -> float:
             variables, opt_state, loss = step(variables, opt_state, images, symbols)
             recent = [*recent[-99:], float(loss)]
             if (i + 1) % 500 == 0:
-                logging.info("decoder step %d/%d  mse %.5f", i + 1, total, np.mean(recent))
+                tell(f"decoder: step {i + 1}/{total}  mean squared error {np.mean(recent):.5f}")
     add_decoder(folder, variables)
     return float(np.mean(recent))
