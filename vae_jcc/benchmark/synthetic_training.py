@@ -89,6 +89,7 @@ def prepare_training(config: ConfigDict, shape: tuple[int, int, int], num_classe
     seen = (side, side, shape[2]) if side else shape
     state = devices.put_state(create_state(model, optimizer, config.seed, seen))
     kind = config.quantizer.kind
+    asked_before = bool(config.loss.teacher and config.loss.teacher_views)
     step = make_train_step(
         config,
         model,
@@ -96,9 +97,11 @@ def prepare_training(config: ConfigDict, shape: tuple[int, int, int], num_classe
         optim.lam_schedule(config, _STEPS_PER_EPOCH),
         quantizer="noise" if kind == "noise_then_hard" else kind,
         axis_name=devices.axis_name,
-        teacher=load_teacher(config.loss.teacher, num_classes) if config.loss.teacher else None,
+        teacher=load_teacher(config.loss.teacher, num_classes) if config.loss.teacher and not asked_before else None,
     )
     batch = random_batch(config.train.batch_size, shape, num_classes)
+    if asked_before:
+        batch["teacher_logits"] = np.zeros((config.train.batch_size, num_classes), np.float32)
     compiled, state = devices.compile_ahead(step, state, batch)
     flops = step_flops(config, seen, num_classes)
     return SyntheticTraining(devices, compiled, state, batch, count_parameters(state.params), flops)
