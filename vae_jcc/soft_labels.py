@@ -8,6 +8,8 @@ each view keeps its own label, here an image's views share their mean).
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -49,8 +51,10 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
     if kept is not None:
         return kept
     views = config.loss.teacher_views
-    tell(f"Asking the teacher once: {views} views of each of {len(source):,} images.", silent=devices.rank > 0)
-    labels = _ask(config, teacher, source, make_devices(config.parallel) if len(devices.processes) > 1 else devices)
+    alone = make_devices(config.parallel) if len(devices.processes) > 1 else devices
+    say = partial(tell, silent=devices.rank > 0)
+    say(f"Asking the teacher once: {views} views of each of {len(source):,} images.")
+    labels = _ask(config, teacher, source, alone, say)
     if devices.rank == 0:
         data = io.BytesIO()
         np.savez(data, logits=labels, settings=settings)
@@ -84,7 +88,9 @@ def _read(path: Path, settings: str) -> np.ndarray | None:
         raise ValueError(f"{path} cannot be read ({error}): delete it, and the teacher is asked again.") from error
 
 
-def _ask(config: ConfigDict, teacher: Teacher, source: Source, devices: Devices) -> np.ndarray:
+def _ask(
+    config: ConfigDict, teacher: Teacher, source: Source, devices: Devices, say: Callable[[str], None]
+) -> np.ndarray:
     views, size = config.loss.teacher_views, config.dataset.image_size
 
     def one_view(batch: Batch) -> jax.Array:
@@ -96,12 +102,15 @@ def _ask(config: ConfigDict, teacher: Teacher, source: Source, devices: Devices)
         settings["image_size"] = size + 2 * config.dataset.margin
     ask = devices.compile_map(one_view)
     answers: list[np.ndarray] = []
+    tenth = max(1, len(source) // config.eval.batch_size // 10)
     for batch in eval_batches(source, batch_size=config.eval.batch_size, **settings):
         rows = len(batch["label"])
         place = np.arange(rows, dtype=np.int32) + rows * len(answers)
         drawn = {"image": batch["image"], "index": place, "seed": np.full(rows, config.seed, np.int32)}
         each = [ask(devices.put_batch(drawn | {"view": np.full(rows, v, np.int32)})) for v in range(views)]
         answers.append(np.mean([np.asarray(a).reshape(rows, -1) for a in each], axis=0))
+        if len(answers) % tenth == 0:
+            say(f"teacher: {min(rows * len(answers), len(source)):,} of {len(source):,} images")
     return np.log(np.maximum(np.concatenate(answers)[: len(source)], np.finfo(np.float32).tiny))
 
 
