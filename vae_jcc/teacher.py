@@ -1,7 +1,7 @@
 """Trained artifacts as the teachers of another model (distillation; Hinton et al. 2015)."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,13 @@ def _load_one(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
     quantizer = artifact.quantizer
 
     def logits(images: jax.Array) -> jax.Array:
-        y = cast(jax.Array, encoder.apply(encoder_variables, images))
+        y = _as_in_training(lambda x: encoder.apply(encoder_variables, x), images)
         y_hat = quantizer.dequantize(quantizer.quantize(y))
-        return cast(jax.Array, classifier.apply(classifier_variables, y_hat))
+        return _as_in_training(lambda y: classifier.apply(classifier_variables, y), y_hat)
 
     return logits
+
+
+def _as_in_training(network: Callable[[jax.Array], Any], x: jax.Array) -> jax.Array:
+    """Returns network(x), by the convolutions of training: those for many images at once (models/convolution.py)."""
+    return cast(jax.Array, jax.vjp(network, x)[0])
