@@ -51,10 +51,10 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
     if kept is not None:
         return kept
     views = config.loss.teacher_views
-    alone = make_devices(config.parallel) if len(devices.processes) > 1 else devices
+    own = make_devices(config.parallel) if len(devices.processes) > 1 else devices
     say = partial(tell, silent=devices.rank > 0)
     say(f"Asking the teacher once: {views} views of each of {len(source):,} images.")
-    labels = _ask(config, teacher, source, alone, say)
+    labels = _ask(config, teacher, source, own, say)
     if devices.rank == 0:
         data = io.BytesIO()
         np.savez(data, logits=labels, settings=settings)

@@ -54,5 +54,7 @@ def _load_one(path: str, num_classes: int) -> Callable[[jax.Array], jax.Array]:
 
 
 def _as_in_training(network: Callable[[jax.Array], Any], x: jax.Array) -> jax.Array:
-    """Returns network(x), by the convolutions of training: those for many images at once (models/convolution.py)."""
+    """Returns network(x) by the forward pass that gradients start from: on CPUs its convolutions are faster for many
+    images at once (models/convolution.py). No gradient is computed.
+    """
     return cast(jax.Array, jax.vjp(network, x)[0])
