@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "noise for the classifier": {"quantizer.kind": "noise"},
     "receiver of half the width": {"model.classifier.stages": ((24, 1, 1), (48, 1, 2))},
     "CutMix on half of the images": {"augment.cutmix": 0.5},
+    "Muon": {"optim.kind": "muon", "optim.learning_rate": 0.04, "optim.weight_decay": 0.02},
     "logistic prior": {"entropy.filters": ()},
     "half the epochs": {"train.epochs": 0.5},  # of the whole recipe's
     "twice the epochs": {"train.epochs": 2.0},

@@ -115,12 +115,14 @@ def get_config() -> ConfigDict:
     c.loss.distill_temperature = 2.0
 
     c.optim = ConfigDict()
-    c.optim.kind = "sgd"  # "sgd" (momentum) or "adamw"
-    c.optim.learning_rate = 0.2  # peak
-    c.optim.momentum = 0.9  # sgd
-    c.optim.nesterov = True  # sgd: Nesterov momentum
+    c.optim.kind = "sgd"  # "sgd" (momentum), "adamw", or "muon" for kernels with sgd for biases and scales
+    c.optim.learning_rate = 0.2  # peak; muon: of kernels, near 0.04
+    c.optim.vector_learning_rate = 0.2  # muon: peak for biases and scales
+    c.optim.momentum = 0.9  # sgd, muon
+    c.optim.nesterov = True  # sgd, muon: Nesterov momentum
     c.optim.b2 = 0.999  # adamw
-    c.optim.weight_decay = 5e-4  # of convolution and dense kernels only; sgd: L2 in the gradient; adamw: decoupled
+    # Of convolution and dense kernels only; sgd: L2 in the gradient; adamw, muon: decoupled (muon: near 0.02).
+    c.optim.weight_decay = 5e-4
     c.optim.decay_all = False  # sgd: weight decay of all variables that it trains (the 2022 paper)
     c.optim.prior_learning_rate = 5e-3  # of Adam on the entropy model, whose gradients have their own scale
     c.optim.rate_optimizer = ""  # "adam": a separate one for the rate, over all variables (the 2022 paper); "" = joint

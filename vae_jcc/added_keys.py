@@ -32,6 +32,7 @@ ADDED_KEYS: Mapping[str, Any] = {
         "learning_rate": 2e-3,
     },
     "loss.teacher_views": 0,
+    "optim.vector_learning_rate": 0.2,
     "optim.nesterov": True,
     "optim.decay_all": False,
     "optim.rate_optimizer": "",

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from ml_collections import ConfigDict
 
 
@@ -69,8 +70,11 @@ def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int)
         )
     elif o.kind == "adamw":
         network = optax.adamw(schedule, b1=o.momentum, b2=o.b2, weight_decay=o.weight_decay, mask=decay_mask)
+    elif o.kind == "muon":
+        vectors = learning_rate_schedule(config, steps_per_epoch, total_steps, o.vector_learning_rate)
+        network = muon(config, schedule, optax.sgd(vectors, momentum=o.momentum, nesterov=o.nesterov))
     else:
-        raise ValueError(f"config.optim.kind is {o.kind!r}: choose 'sgd' or 'adamw'.")
+        raise ValueError(f"config.optim.kind is {o.kind!r}: choose 'sgd', 'adamw' or 'muon'.")
     if o.clip_norm:
         network = optax.chain(optax.clip_by_global_norm(o.clip_norm), network)
     if o.rate_optimizer == "adam":
@@ -84,6 +88,43 @@ def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int)
         return {part: "prior" if part in ("prior", "context") else "network" for part in params}
 
     return optax.multi_transform({"network": network, "prior": prior}, label)
+
+
+def muon(
+    config: ConfigDict, matrices: optax.Schedule, vectors: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Returns Muon for kernels, and `vectors` for biases and scales (Jordan et al. 2024, "Muon").
+
+    A kernel is a matrix [all inputs of an output, outputs]. Its momentum is made nearly orthogonal before the step, so
+    that every direction of it moves alike, however small its gradients. A depthwise kernel has one input channel and
+    goes to `vectors`. Weight decay is decoupled.
+
+    Args:
+        config: `momentum`, `nesterov` and `weight_decay` of its `optim` are read.
+        matrices: the kernels' learning rate; their steps have singular values near it.
+        vectors: the optimizer of all other variables.
+    """
+
+    def label(params: Any) -> Any:
+        def of_one(path: Any, leaf: jax.Array) -> str:
+            return "matrix" if path[-1].key == "kernel" and leaf.shape[-2] > 1 else "vector"
+
+        return jax.tree_util.tree_map_with_path(of_one, params)
+
+    def as_matrix(leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers:
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), (leaf.ndim - 1,))
+
+    o = config.optim
+    network = optax.chain(
+        optax.contrib.scale_by_muon(
+            beta=o.momentum,
+            nesterov=o.nesterov,
+            weight_dimension_numbers=lambda updates: jax.tree.map(as_matrix, updates),
+        ),
+        optax.add_decayed_weights(o.weight_decay),
+        optax.scale_by_learning_rate(matrices),
+    )
+    return optax.multi_transform({"matrix": network, "vector": vectors}, label)
 
 
 def two_optimizers(
