@@ -16,7 +16,7 @@ MOST_BYTES, MOST_ENCODER_PARAMETERS = 8_000_000, 99_000
 
 
 def test_the_cifar10_models_ship():
-    assert zoo_names() == ["cifar10", "cifar10_lean", "cifar10_small_grid"]
+    assert zoo_names() == ["cifar10", "cifar10_deep", "cifar10_lean", "cifar10_small_grid"]
 
 
 @pytest.mark.parametrize("name", zoo_names())
