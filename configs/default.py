@@ -115,9 +115,9 @@ def get_config() -> ConfigDict:
     c.loss.distill_temperature = 2.0
 
     c.optim = ConfigDict()
-    c.optim.kind = "sgd"  # "sgd" (momentum), "adamw", or "muon" for kernels with sgd for biases and scales
+    c.optim.kind = "sgd"  # "sgd" (momentum), "adamw", or "muon" for kernels with sgd for all else
     c.optim.learning_rate = 0.2  # peak; muon: of kernels, near 0.04
-    c.optim.vector_learning_rate = 0.2  # muon: peak for biases and scales
+    c.optim.vector_learning_rate = 0.2  # muon: peak for biases, scales and kernels of one input channel
     c.optim.momentum = 0.9  # sgd, muon
     c.optim.nesterov = True  # sgd, muon: Nesterov momentum
     c.optim.b2 = 0.999  # adamw

@@ -93,16 +93,17 @@ def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int)
 def muon(
     config: ConfigDict, matrices: optax.Schedule, vectors: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Returns Muon for kernels, and `vectors` for biases and scales (Jordan et al. 2024, "Muon").
+    """Returns Muon for kernels, and `vectors` for all else.
 
-    A kernel is a matrix [all inputs of an output, outputs]. Its momentum is made nearly orthogonal before the step, so
-    that every direction of it moves alike, however small its gradients. A depthwise kernel has one input channel and
-    goes to `vectors`. Weight decay is decoupled.
+    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". A kernel is a matrix [all inputs of
+    an output, outputs]. Its momentum is made nearly orthogonal before the step, so that every direction moves alike,
+    however small its gradients. A kernel of one input channel is a depthwise one, which is no such matrix, or the stem
+    of grey pictures; its shape does not tell which, so it goes to `vectors`. Weight decay is decoupled.
 
     Args:
         config: `momentum`, `nesterov` and `weight_decay` of its `optim` are read.
         matrices: the kernels' learning rate; their steps have singular values near it.
-        vectors: the optimizer of all other variables.
+        vectors: the optimizer of biases, scales and kernels of one input channel.
     """
 
     def label(params: Any) -> Any:
