@@ -72,6 +72,7 @@ def get_config() -> ConfigDict:
     c.model.classifier.stages = ((96, 2, 1), (192, 2, 2))  # as the encoder's, on the latent grid
     c.model.classifier.stem_kernel = 3
     c.model.classifier.as_published = False  # as the encoder's
+    c.model.classifier.members = 1  # how many vote; `vae-jcc ensemble` joins those of several models
     c.model.decoder = ConfigDict()
     c.model.decoder.mode = "off"  # "off"; "joint": trained with the rest; "frozen": afterwards, encoder untouched
     c.model.decoder.features = 64
@@ -81,7 +82,7 @@ def get_config() -> ConfigDict:
 
     c.quantizer = ConfigDict()
     c.quantizer.kind = (
-        "mixed"  # "noise", "mixed" (straight-through), "noise_then_hard", "soft_to_hard" (models/joint.py)
+        "mixed"  # "noise", "mixed" (straight-through), "noise_then_hard", "soft_to_hard", "hard" (models/joint.py)
     )
     c.quantizer.centres = 0  # soft_to_hard: L learned centres, at least 2 (the 2022 paper); 0 = not used
     c.quantizer.hard_fraction = 0.3  # noise_then_hard: last part of training, on hard symbols with a frozen encoder

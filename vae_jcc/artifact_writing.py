@@ -90,7 +90,7 @@ def save_artifact(
         settings=json.loads(config.to_json()),
     )
     check_geometry(artifact)
-    _write(artifact, parts)
+    write_artifact(artifact, parts)
 
 
 def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
@@ -108,7 +108,7 @@ def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
     halved = any(t.dtype == np.float16 for t in parts.get("classifier", {}).values())
     parts["decoder"] = compact(flatten(variables), "float16" if halved else "float32", ArtifactError)
     digests = {**artifact.digests, "decoder": digest(parts["decoder"])}
-    _write(replace(artifact, digests=digests), parts)
+    write_artifact(replace(artifact, digests=digests), parts)
 
 
 def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any
         ContextCodec(changed.tables, CONTEXTS[kind](tensors))
     except (KeyError, ValueError) as error:
         raise ArtifactError(f"{path}: this context model does not fit the model ({error!r}).") from error
-    _write(changed, parts)
+    write_artifact(changed, parts)
 
 
 def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
@@ -149,7 +149,8 @@ def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     write_file(artifact.folder / MODEL_FILE, _to_json(artifact))
 
 
-def _write(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
+def write_artifact(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
+    """Writes a model's folder of its metadata and the tensors of its parts; one that is there is replaced."""
     with replace_folder(artifact.folder) as folder:
         (folder / CONFIG_FILE).write_text(json.dumps(artifact.settings, indent=1) + "\n")
         (folder / MODEL_FILE).write_bytes(_to_json(artifact))

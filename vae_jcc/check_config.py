@@ -88,6 +88,17 @@ def _check_pairs(config: ConfigDict) -> None:
             "config.loss.teacher_views gives each image one label, and config.dataset.crop_scale cuts parts of images "
             "that show other things: set teacher_views to 0, so that the teacher sees each crop."
         )
+    if config.quantizer.kind == "hard" and not (
+        config.init_from and (not config.init_parts or {"encoder", "prior"} <= set(config.init_parts))
+    ):
+        raise ValueError(
+            "config.quantizer.kind='hard' trains a receiver for the bytes of a trained encoder and prior: name their "
+            "model in config.init_from, and let config.init_parts be () or have both."
+        )
+    if config.quantizer.kind == "hard" and config.optim.rate_optimizer:
+        raise ValueError(
+            "config.quantizer.kind='hard' leaves the rate as it is: config.optim.rate_optimizer must be ''."
+        )
     if config.init_parts and not config.init_from:
         raise ValueError("config.init_parts says what to take of config.init_from: set that too.")
     if config.quantizer.centres and config.quantizer.kind != "soft_to_hard":

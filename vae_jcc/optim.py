@@ -83,6 +83,8 @@ def make_optimizer(config: ConfigDict, steps_per_epoch: float, total_steps: int)
     if o.rate_optimizer:
         raise ValueError(f"config.optim.rate_optimizer is {o.rate_optimizer!r}: choose 'adam', or '' for none.")
     prior = optax.adam(learning_rate_schedule(config, steps_per_epoch, total_steps, o.prior_learning_rate))
+    if config.quantizer.kind == "hard":  # the bytes exist
+        prior = optax.set_to_zero()
 
     def label(params: Any) -> Any:
         return {part: "prior" if part in ("prior", "context") else "network" for part in params}

@@ -16,6 +16,8 @@ quantizer in training      noise               y + uniform noise, the same as th
                            mixed               straight-through rounding
                            noise_then_hard     noise, then (phase "hard") rounding behind a frozen encoder
                            soft_to_hard        the nearest of L learned centres, with a soft assignment's gradient
+                           hard                rounding behind the encoder and the prior of init_from, both frozen:
+                                               a receiver for bytes that exist already
                            none                y itself: the network without a bottleneck, for references
 quantizer in evaluation    always              rounding (soft_to_hard: the nearest centre; none: y itself)
 """
@@ -30,7 +32,7 @@ from ml_collections import ConfigDict
 from vae_jcc.entropy.categorical import CategoricalPrior, target_bits
 from vae_jcc.entropy.context import ContextModel
 from vae_jcc.entropy.factorized import FactorizedPrior
-from vae_jcc.models.classifier import Classifier
+from vae_jcc.models.classifier import Classifier, Vote
 from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
 from vae_jcc.quantization import (
@@ -42,7 +44,7 @@ from vae_jcc.quantization import (
     straight_through_round,
 )
 
-QUANTIZERS = ("noise", "mixed", "noise_then_hard", "soft_to_hard", "none")
+QUANTIZERS = ("noise", "mixed", "noise_then_hard", "soft_to_hard", "hard", "none")
 PARTS = ("encoder", "centres", "prior", "context", "classifier", "decoder")
 
 
@@ -112,18 +114,28 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
     )
 
 
-def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> Classifier:
-    """Returns the classifier that `config.model.classifier` describes, for `num_classes` classes."""
+def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> Classifier | Vote:
+    """Returns the classifier that `config.model.classifier` describes, for `num_classes` classes.
+
+    Raises:
+        ValueError: it has no members.
+    """
     k = config.model.classifier
-    return Classifier(
-        num_classes=num_classes,
-        stages=_stages(k.stages),
-        stem_kernel=k.stem_kernel,
-        as_published=k.as_published,
-        dtype=jnp.dtype(config.compute_dtype),
-        axis_name=axis_name,
-        remat=_remat(config),
+    if k.members < 1:
+        raise ValueError(f"config.model.classifier.members is {k.members}: it must be at least 1.")
+    members = tuple(
+        Classifier(
+            num_classes=num_classes,
+            stages=_stages(k.stages),
+            stem_kernel=k.stem_kernel,
+            as_published=k.as_published,
+            dtype=jnp.dtype(config.compute_dtype),
+            axis_name=axis_name,
+            remat=_remat(config),
+        )
+        for _ in range(k.members)
     )
+    return members[0] if len(members) == 1 else Vote(members)
 
 
 def build_decoder(config: ConfigDict, channels: int, axis_name: str | None = None) -> Decoder:
@@ -173,7 +185,7 @@ class JointModel(nn.Module):
     """The whole model; its parameters live under the names of its attributes (PARTS)."""
 
     encoder: Encoder
-    classifier: Classifier
+    classifier: Classifier | Vote
     decoder: Decoder | None
     prior: FactorizedPrior | CategoricalPrior | None
     context: ContextModel | None = None
