@@ -33,7 +33,9 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
     """Returns the teacher's logits float32 [N, K] of a source's images: of its mean probabilities over their views.
 
     There are `config.loss.teacher_views` views of an image, drawn as training draws them (`config.augment`; CutMix
-    mixes images and labels later). The labels stay in WORKDIR/soft_labels.npz for a run that is resumed.
+    mixes images and labels later), but the same for every seed of a training. The labels stay in
+    WORKDIR/soft_labels.npz for a run that is resumed; another run of the same teachers, views, augmentation and images,
+    with any seed or model, takes a copy of that file.
 
     Args:
         config: the complete configuration.
@@ -70,7 +72,6 @@ def _settings(config: ConfigDict, source: Source) -> str:
     told = {
         "teachers": [[teacher.fingerprint.hex(), teacher.digests["classifier"]] for teacher in teachers],
         "views": config.loss.teacher_views,
-        "seed": config.seed,
         "augment": {key: value for key, value in config.augment.to_dict().items() if key != "cutmix"},
         "images": [d.name, d.train_split, len(source), d.image_size, d.margin],
     }
@@ -94,7 +95,7 @@ def _ask(
     views, size = config.loss.teacher_views, config.dataset.image_size
 
     def one_view(batch: Batch) -> jax.Array:
-        keys = jax.vmap(_view_key)(batch["seed"], batch["view"], batch["index"])
+        keys = jax.vmap(_view_key)(batch["view"], batch["index"])
         return jax.nn.softmax(teacher(augment(keys, batch["image"], config.augment, size)))
 
     settings = input_settings(config)
@@ -106,7 +107,7 @@ def _ask(
     for batch in eval_batches(source, batch_size=config.eval.batch_size, **settings):
         rows = len(batch["label"])
         place = np.arange(rows, dtype=np.int32) + rows * len(answers)
-        drawn = {"image": batch["image"], "index": place, "seed": np.full(rows, config.seed, np.int32)}
+        drawn = {"image": batch["image"], "index": place}
         each = [ask(devices.put_batch(drawn | {"view": np.full(rows, v, np.int32)})) for v in range(views)]
         answers.append(np.mean([np.asarray(a).reshape(rows, -1) for a in each], axis=0))
         if len(answers) % tenth == 0:
@@ -114,5 +115,5 @@ def _ask(
     return np.log(np.maximum(np.concatenate(answers)[: len(source)], np.finfo(np.float32).tiny))
 
 
-def _view_key(seed: jax.Array, view: jax.Array, index: jax.Array) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), view), index)
+def _view_key(view: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), view), index)
