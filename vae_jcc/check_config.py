@@ -99,6 +99,10 @@ def _check_pairs(config: ConfigDict) -> None:
         raise ValueError(
             "config.quantizer.kind='hard' leaves the rate as it is: config.optim.rate_optimizer must be ''."
         )
+    if config.optim.decay_all and config.optim.kind != "sgd":
+        raise ValueError(
+            f"config.optim.decay_all is of config.optim.kind='sgd', and the kind is {config.optim.kind!r}: turn it off."
+        )
     if config.init_parts and not config.init_from:
         raise ValueError("config.init_parts says what to take of config.init_from: set that too.")
     if config.quantizer.centres and config.quantizer.kind != "soft_to_hard":
