@@ -6,7 +6,9 @@ import pytest
 
 from configs import quickstart
 from tests.test_steps_and_parallel import make_batch, run, tiny_config
-from vae_jcc import optim
+from vae_jcc import optim, train
+from vae_jcc.data.array_source import ArraySource
+from vae_jcc.data.sources import SourceInfo
 
 RATE, DECAY = 0.04, 0.02
 
@@ -75,6 +77,37 @@ def test_device_count_does_not_change_the_maths(mode):
     two, _ = run(config, mode, 2, batch)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_broken_off_and_resumed_is_bit_identical(config, tmp_path, monkeypatch):
+    """The momentum of kernels and of all else comes back from the checkpoint."""
+    config.model.encoder.update({"stem_features": 4, "stages": ((6, 1, 2),)})
+    config.model.classifier.stages = ((8, 1, 1),)
+    config.train.update({"batch_size": 8, "epochs": 2.0})
+    config.checkpoint.every_epochs, config.eval.batch_size = 0.5, 8
+    info = SourceInfo("made up", "train", 32, 3, ("ant", "bee", "cat"), 3, (16, 16), "")
+    pixels = np.random.default_rng(4).integers(0, 256, (32, 16, 16, 3), np.uint8)
+    source = ArraySource(info, pixels, np.arange(32, dtype=np.int32) % 3)
+    whole = train.fit(config, tmp_path / "whole", source, source)
+    steps_of, began = train._train_steps, []
+
+    def breaking(*arguments):
+        step_at = steps_of(*arguments)
+
+        def step(number):
+            began.append(number)
+            if began == [0, 1, 2, 3, 4]:
+                raise RuntimeError("power cut")
+            return step_at(number)
+
+        return step
+
+    monkeypatch.setattr(train, "_train_steps", breaking)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train.fit(config, tmp_path / "broken", source, source)
+    resumed = train.fit(config, tmp_path / "broken", source, source)
+    assert began[5:] == [4, 5, 6, 7]
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
 
 
 def test_an_unknown_kind_names_the_choices(config):
