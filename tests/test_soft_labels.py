@@ -44,13 +44,15 @@ def asymmetric(images):
 
 
 @pytest.mark.parametrize(("mode", "count"), [("jit", 1), ("jit", 4), ("pmap", 2)])
-def test_without_augmentation_they_are_the_teachers_answers(config, source, tmp_path, mode, count):
+def test_without_augmentation_they_are_the_teachers_answers(config, source, tmp_path, capsys, mode, count):
     """In the source's order, the last, partial batch too, on any devices."""
     config.augment.update({"crop_padding": 0, "flip": False})
     teacher = load_teacher(config.loss.teacher, 3)
     labels = soft_labels(config, teacher, source, tmp_path, make_devices(mode, jax.devices()[:count]))
     assert labels.shape == (23, 3) and labels.dtype == np.float32
     np.testing.assert_allclose(probabilities(labels), probabilities(teacher(source.images / 255.0)), atol=1e-5)
+    right = np.mean(labels.argmax(axis=-1) == source.labels)
+    assert f"{right:.2%} of its labels are right" in capsys.readouterr().err
 
 
 def test_views_are_drawn_for_each_image_and_averaged(config, source, tmp_path):

@@ -103,6 +103,7 @@ def _ask(
         settings["image_size"] = size + 2 * config.dataset.margin
     ask = devices.compile_map(one_view)
     answers: list[np.ndarray] = []
+    right = 0
     tenth = max(1, len(source) // config.eval.batch_size // 10)
     for batch in eval_batches(source, batch_size=config.eval.batch_size, **settings):
         rows = len(batch["label"])
@@ -110,8 +111,11 @@ def _ask(
         drawn = {"image": batch["image"], "index": place}
         each = [ask(devices.put_batch(drawn | {"view": np.full(rows, v, np.int32)})) for v in range(views)]
         answers.append(np.mean([np.asarray(a).reshape(rows, -1) for a in each], axis=0))
+        right += int(np.sum((answers[-1].argmax(-1) == batch["label"]) & (batch["mask"] > 0)))
         if len(answers) % tenth == 0:
             say(f"teacher: {min(rows * len(answers), len(source)):,} of {len(source):,} images")
+    # Under a large `distill_weight` a pupil learns the wrong ones too, and is hardly better than they are.
+    say(f"teacher: {right / len(source):.2%} of its labels are right; they count config.loss.distill_weight.")
     return np.log(np.maximum(np.concatenate(answers)[: len(source)], np.finfo(np.float32).tiny))
 
 
