@@ -72,7 +72,6 @@ def get_config() -> ConfigDict:
     c.model.classifier.stages = ((96, 2, 1), (192, 2, 2))  # as the encoder's, on the latent grid
     c.model.classifier.stem_kernel = 3
     c.model.classifier.as_published = False  # as the encoder's
-    c.model.classifier.members = 1  # how many vote; `vae-jcc ensemble` joins those of several models
     c.model.decoder = ConfigDict()
     c.model.decoder.mode = "off"  # "off"; "joint": trained with the rest; "frozen": afterwards, encoder untouched
     c.model.decoder.features = 64

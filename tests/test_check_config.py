@@ -54,9 +54,12 @@ TAUGHT = {"loss.teacher": "cifar10", "loss.distill_weight": 0.5}
         ({"init_parts": ("encoder",)}, "init_from: set that too"),
         ({"quantizer.centres": 3}, "soft_to_hard"),
         ({"optim.decay_all": True, "optim.kind": "muon"}, "decay_all is of config.optim.kind='sgd'"),
-        ({"quantizer.kind": "hard"}, "name their model in config.init_from"),
-        ({"quantizer.kind": "hard", "init_from": "cifar10", "init_parts": ("encoder",)}, "be \\(\\) or have both"),
-        ({"quantizer.kind": "hard", "init_from": "cifar10", "optim.rate_optimizer": "adam"}, "rate_optimizer must be"),
+        ({"quantizer.kind": "hard"}, "name it in config.init_from"),
+        (
+            {"quantizer.kind": "hard", "init_from": "cifar10", "init_parts": ("encoder",)},
+            "be \\(\\) or have 'encoder' and 'prior'",
+        ),
+        ({"quantizer.kind": "hard", "init_from": "cifar10"}, r"encoder \(stem_features, stages\) is not that of"),
         ({"dataset.eval_margin": 2}, "image_size: set that too"),
     ],
 )

@@ -20,7 +20,6 @@ ADDED_KEYS: Mapping[str, Any] = {
     "model.encoder.separable_kernel": 0,
     "model.encoder.expansion": 2,
     "model.classifier.as_published": False,
-    "model.classifier.members": 1,
     "quantizer.centres": 0,
     "entropy.kind": "factorized",
     "entropy.context": {

@@ -90,7 +90,51 @@ def save_artifact(
         settings=json.loads(config.to_json()),
     )
     check_geometry(artifact)
-    write_artifact(artifact, parts)
+    _write(artifact, parts)
+
+
+def save_receiver(
+    path: Path,
+    base: Artifact,
+    *,
+    config: "ConfigDict",
+    variables: Mapping[str, Mapping[str, Any]],
+    class_names: Sequence[str],
+    facts: Mapping[str, Any],
+    dtype: str = "float32",
+) -> None:
+    """Writes a model that reads and writes another's bytes, with a receiver of its own; whole or not at all.
+
+    Args:
+        path: of the folder; one that is there is replaced.
+        base: whose bytes they are. All that the fingerprint covers is taken from it, and so is its decoder, unless
+            there is a new one.
+        config: the complete configuration of the receiver's training.
+        variables: part to {"params", "batch_stats"}; "classifier" and, where there is a new one, "decoder".
+        class_names: of the new classifier, in the order of its logits.
+        facts: about the training; JSON values.
+        dtype: see `save_artifact`.
+
+    Raises:
+        ArtifactError: `base` is damaged, or a weight does not fit into `dtype`.
+    """
+    parts = {name: base.tensors(name) for name in base.parts}
+    parts |= {name: compact(flatten(tree), dtype, ArtifactError) for name, tree in variables.items()}
+    settings = json.loads(config.to_json())
+    settings["compute_dtype"], settings["entropy"] = base.settings["compute_dtype"], base.settings["entropy"]
+    settings["model"]["encoder"] = base.settings["model"]["encoder"]
+    receiver = replace(
+        base,
+        folder=Path(path),
+        class_names=tuple(class_names),
+        digests={name: digest(tensors) for name, tensors in parts.items()},
+        dataset=config.dataset.name,
+        dataset_note=config.dataset.note,
+        facts=dict(facts),
+        evaluation={},
+        settings=settings,
+    )
+    _write(receiver, parts)
 
 
 def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
@@ -108,7 +152,7 @@ def add_decoder(path: Path, variables: Mapping[str, Any]) -> None:
     halved = any(t.dtype == np.float16 for t in parts.get("classifier", {}).values())
     parts["decoder"] = compact(flatten(variables), "float16" if halved else "float32", ArtifactError)
     digests = {**artifact.digests, "decoder": digest(parts["decoder"])}
-    write_artifact(replace(artifact, digests=digests), parts)
+    _write(replace(artifact, digests=digests), parts)
 
 
 def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any]) -> None:
@@ -136,7 +180,7 @@ def add_context(path: Path, kind: str, tensors: Tensors, facts: Mapping[str, Any
         ContextCodec(changed.tables, CONTEXTS[kind](tensors))
     except (KeyError, ValueError) as error:
         raise ArtifactError(f"{path}: this context model does not fit the model ({error!r}).") from error
-    write_artifact(changed, parts)
+    _write(changed, parts)
 
 
 def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
@@ -149,8 +193,7 @@ def add_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     write_file(artifact.folder / MODEL_FILE, _to_json(artifact))
 
 
-def write_artifact(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
-    """Writes a model's folder of its metadata and the tensors of its parts; one that is there is replaced."""
+def _write(artifact: Artifact, parts: Mapping[str, Tensors]) -> None:
     with replace_folder(artifact.folder) as folder:
         (folder / CONFIG_FILE).write_text(json.dumps(artifact.settings, indent=1) + "\n")
         (folder / MODEL_FILE).write_bytes(_to_json(artifact))

@@ -1,5 +1,6 @@
 """What contradicts itself in a configuration, or does not fit the data, found before the first step."""
 
+import json
 from operator import attrgetter
 
 from ml_collections import ConfigDict
@@ -57,6 +58,8 @@ def check_config(config: ConfigDict, train: Source, validation: Source, test: So
     if not 0 <= config.seed < 2**31:
         raise ValueError(f"config.seed is {config.seed}: it must be in 0 .. 2**31 - 1.")
     _check_pairs(config)
+    if config.quantizer.kind == "hard":
+        _check_receiver(config)
     if config.entropy.context.kind == "parallel":
         group_channels([0.0] * config.model.latent_channels, config.entropy.context.groups)
     for source in (train, validation, *([test] if config.eval.jpeg_baseline else [])):
@@ -88,17 +91,6 @@ def _check_pairs(config: ConfigDict) -> None:
             "config.loss.teacher_views gives each image one label, and config.dataset.crop_scale cuts parts of images "
             "that show other things: set teacher_views to 0, so that the teacher sees each crop."
         )
-    if config.quantizer.kind == "hard" and not (
-        config.init_from and (not config.init_parts or {"encoder", "prior"} <= set(config.init_parts))
-    ):
-        raise ValueError(
-            "config.quantizer.kind='hard' trains a receiver for the bytes of a trained encoder and prior: name their "
-            "model in config.init_from, and let config.init_parts be () or have both."
-        )
-    if config.quantizer.kind == "hard" and config.optim.rate_optimizer:
-        raise ValueError(
-            "config.quantizer.kind='hard' leaves the rate as it is: config.optim.rate_optimizer must be ''."
-        )
     if config.optim.decay_all and config.optim.kind != "sgd":
         raise ValueError(
             f"config.optim.decay_all is of config.optim.kind='sgd', and the kind is {config.optim.kind!r}: turn it off."
@@ -109,3 +101,28 @@ def _check_pairs(config: ConfigDict) -> None:
         raise ValueError("config.quantizer.centres are those of config.quantizer.kind='soft_to_hard': set that too.")
     if dataset.eval_margin and not dataset.image_size:
         raise ValueError("config.dataset.eval_margin leaves room around config.dataset.image_size: set that too.")
+
+
+def _check_receiver(config: ConfigDict) -> None:
+    """Raises ValueError where a receiver for bytes that exist would not be one."""
+    if not config.init_from or not (not config.init_parts or {"encoder", "prior"} <= set(config.init_parts)):
+        raise ValueError(
+            "config.quantizer.kind='hard' trains a receiver for the bytes of a model: name it in config.init_from, and "
+            "let config.init_parts be () or have 'encoder' and 'prior'."
+        )
+    base = Artifact.load(config.init_from)
+    if "centres" in base.parts:
+        raise ValueError(
+            f"{config.init_from} has learned centres, and config.quantizer.kind='hard' is of rounded latents: train on "
+            "with 'soft_to_hard'."
+        )
+    ours, theirs = (json.loads(c.model.encoder.to_json()) for c in (config, base.config))
+    if differing := [key for key in ours if ours[key] != theirs[key]]:
+        raise ValueError(
+            f"config.model.encoder ({', '.join(differing)}) is not that of {config.init_from}, whose bytes "
+            "config.quantizer.kind='hard' reads: use its configuration."
+        )
+    if config.optim.rate_optimizer:
+        raise ValueError(
+            "config.quantizer.kind='hard' leaves the rate as it is: config.optim.rate_optimizer must be ''."
+        )

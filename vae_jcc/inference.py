@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jcc.data.augment import to_float
-from vae_jcc.models.classifier import Classifier, Vote
+from vae_jcc.models.classifier import Classifier
 from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
 from vae_jcc.quantization import Quantizer
@@ -41,7 +41,7 @@ def make_encode_fn(encoder: Encoder) -> Callable[[Any, Any, Any], jax.Array]:
     return encode
 
 
-def make_classify_fn(classifier: Classifier | Vote) -> Callable[[Any, Any, Any], jax.Array]:
+def make_classify_fn(classifier: Classifier) -> Callable[[Any, Any, Any], jax.Array]:
     """Returns f(variables, quantizer, symbols int32 [B, h, w, c]) -> logits float32 [B, K], compiled."""
 
     @jax.jit

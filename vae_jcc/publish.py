@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.artifact_writing import save_artifact
+from vae_jcc.artifact_writing import save_artifact, save_receiver
 from vae_jcc.benchmark.cost import count_macs, count_parameters
 from vae_jcc.benchmark.jpeg import evaluate_jpeg
 from vae_jcc.benchmark.plots import plot_rate_accuracy
@@ -53,10 +53,17 @@ def publish(
     config = config.copy_and_resolve_references()
     config.compute_dtype = training.artifact_compute_dtype
     image_shape = input_shape(config, train)
-    export_artifact(folder, config, variables, test, image_shape[:2], validation)
+    own_context = config.entropy.context.kind
+    if config.quantizer.kind == "hard":
+        base = Artifact.load(config.init_from)
+        export_receiver(folder, config, variables, test, base)
+        if not own_context:  # the model codes with that of the bytes
+            config.entropy = base.config.entropy
+    else:
+        export_artifact(folder, config, variables, test, image_shape[:2], validation)
     if config.model.decoder.mode == "frozen":
         train_decoder(config, folder, train)
-    if config.entropy.context.kind:
+    if own_context:
         start = variables["params"].get("context") if config.entropy.context.kind == "serial" else None
         train_context(config, folder, train, validation, start)
     artifact = Artifact.load(str(folder))
@@ -135,6 +142,31 @@ def export_artifact(
         dataset=config.dataset.name,
         dataset_note=config.dataset.note,
         facts={"encoder_parameters": count_parameters(params["encoder"]), "seed": config.seed},
+        dtype=config.artifact_dtype,
+    )
+
+
+def export_receiver(
+    folder: Path, config: ConfigDict, variables: dict[str, Any], source: Source, base: Artifact
+) -> None:
+    """Saves an artifact with a new receiver for the bytes of another (replacing one that is there).
+
+    Args:
+        folder: of the artifact.
+        config: the complete configuration of the training, with `quantizer.kind="hard"`.
+        variables: {"params", "batch_stats"} of the joint model.
+        source: of the images that it is for; names the classes, which may be others than those of `base`.
+        base: the model that `config.init_from` names.
+    """
+    params, stats = variables["params"], variables["batch_stats"]
+    parts = [part for part in ("classifier", "decoder") if part in params]
+    save_receiver(
+        folder,
+        base,
+        config=config,
+        variables={part: {"params": params[part], "batch_stats": stats.get(part, {})} for part in parts},
+        class_names=source.info.class_names,
+        facts={**base.facts, "seed": config.seed, "bytes_of": config.init_from},
         dtype=config.artifact_dtype,
     )
 

@@ -129,11 +129,6 @@ def _add_models(commands: Any) -> None:
     _add_dead_zone(evaluate)
     _add_batch_size(evaluate, 500)
     evaluate.add_argument("--json", default="", metavar="FILE", help="write the figures here too; - prints only them")
-    ensemble = _command(commands, "ensemble", models.join, "receivers of the same bytes into one that lets them vote")
-    ensemble.add_argument("models", nargs="+", metavar="NAME|DIR", help=f"whose classifiers vote; each {_MODEL}")
-    text = "whose bytes it reads and writes, with its context model and decoder; default: the first model's"
-    ensemble.add_argument("--bytes-of", default="", metavar="NAME|DIR", help=text)
-    ensemble.add_argument("--output", "-o", required=True, metavar="DIR", help="folder of the new model; replaced")
     listing = _command(commands, "models", models.list_models, "the models that ship with the package")
     _add_json(listing)
 

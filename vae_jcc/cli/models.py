@@ -10,7 +10,7 @@ from typing import Any
 from vae_jcc.artifact import Artifact
 from vae_jcc.cli.evaluation_data import open_evaluation_data
 from vae_jcc.cli.files import STANDARD, write_bytes
-from vae_jcc.model_folder import MODEL_FILE, ArtifactError, zoo_names
+from vae_jcc.model_folder import zoo_names
 
 _RATES = {
     "bpp_estimated": "estimated by the prior",
@@ -68,23 +68,6 @@ def _facts(name: str) -> dict[str, Any]:
         "evaluation": dict(artifact.evaluation),
         "facts": dict(artifact.facts),
     }
-
-
-def join(options: Namespace) -> int:
-    """Writes a model whose classifier is the vote of several models' behind one encoder."""
-    from vae_jcc.ensemble import save_ensemble
-
-    joined = [Artifact.load(name) for name in options.models]
-    folder = Path(options.output)
-    if folder.exists() and not (folder / MODEL_FILE).is_file():
-        raise ArtifactError(f"{folder} exists and is no model: choose a new folder, or a model's that may be replaced.")
-    save_ensemble(folder, joined, Artifact.load(options.bytes_of) if options.bytes_of else None)
-    model = Artifact.load(folder)
-    print(
-        f"{folder}: {model.config.model.classifier.members} classifiers, {model.size_bytes / 1e6:.1f} MB, fingerprint "
-        f"{model.fingerprint.hex()[:8]}. Its accuracy: vae-jcc evaluate --model {folder}"
-    )
-    return 0
 
 
 def evaluate(options: Namespace) -> int:

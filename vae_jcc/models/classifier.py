@@ -1,8 +1,6 @@
 """The receiver's classifier: it names what the camera saw from the decoded latent, without rebuilding the picture.
 
 y_hat [B, h, w, c] -> 3x3 convolution -> residual stages -> mean over the grid -> dense -> logits [B, K]
-
-Several of them may vote: a server has room for what a camera has not, and the bytes do not change.
 """
 
 from typing import Any
@@ -47,19 +45,3 @@ class Classifier(nn.Module):
             x = jax.lax.optimization_barrier(x)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return nn.Dense(self.num_classes, name="logits")(x)
-
-
-class Vote(nn.Module):
-    """Maps y_hat float32 [B, h, w, c] to the logarithm of the members' mean probabilities, float32 [B, K].
-
-    A deep ensemble (Lakshminarayanan et al. 2017): its members differ by their initial weights and the order of their
-    images. Train each alone (`quantizer.kind="hard"`) and join them afterwards (vae_jcc/ensemble.py): under the loss of
-    their common answer they learn to rely on one another.
-    """
-
-    members: tuple[Classifier, ...]
-
-    def __call__(self, y_hat: jax.Array, train: bool = False) -> jax.Array:
-        """Classifies."""
-        each = jnp.stack([jax.nn.log_softmax(member(y_hat, train)) for member in self.members])
-        return jax.nn.logsumexp(each, axis=0) - jnp.log(len(self.members))

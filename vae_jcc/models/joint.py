@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 from vae_jcc.entropy.categorical import CategoricalPrior, target_bits
 from vae_jcc.entropy.context import ContextModel
 from vae_jcc.entropy.factorized import FactorizedPrior
-from vae_jcc.models.classifier import Classifier, Vote
+from vae_jcc.models.classifier import Classifier
 from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
 from vae_jcc.quantization import (
@@ -114,28 +114,18 @@ def build_encoder(config: ConfigDict, axis_name: str | None = None) -> Encoder:
     )
 
 
-def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> Classifier | Vote:
-    """Returns the classifier that `config.model.classifier` describes, for `num_classes` classes.
-
-    Raises:
-        ValueError: it has no members.
-    """
+def build_classifier(config: ConfigDict, num_classes: int, axis_name: str | None = None) -> Classifier:
+    """Returns the classifier that `config.model.classifier` describes, for `num_classes` classes."""
     k = config.model.classifier
-    if k.members < 1:
-        raise ValueError(f"config.model.classifier.members is {k.members}: it must be at least 1.")
-    members = tuple(
-        Classifier(
-            num_classes=num_classes,
-            stages=_stages(k.stages),
-            stem_kernel=k.stem_kernel,
-            as_published=k.as_published,
-            dtype=jnp.dtype(config.compute_dtype),
-            axis_name=axis_name,
-            remat=_remat(config),
-        )
-        for _ in range(k.members)
+    return Classifier(
+        num_classes=num_classes,
+        stages=_stages(k.stages),
+        stem_kernel=k.stem_kernel,
+        as_published=k.as_published,
+        dtype=jnp.dtype(config.compute_dtype),
+        axis_name=axis_name,
+        remat=_remat(config),
     )
-    return members[0] if len(members) == 1 else Vote(members)
 
 
 def build_decoder(config: ConfigDict, channels: int, axis_name: str | None = None) -> Decoder:
@@ -185,7 +175,7 @@ class JointModel(nn.Module):
     """The whole model; its parameters live under the names of its attributes (PARTS)."""
 
     encoder: Encoder
-    classifier: Classifier | Vote
+    classifier: Classifier
     decoder: Decoder | None
     prior: FactorizedPrior | CategoricalPrior | None
     context: ContextModel | None = None
