@@ -5,7 +5,7 @@ Command:   python -m vae_jcc.main --config=configs/cifar10_deep.py
 Hardware:  as cifar10.py
 
 The second command goes on from the shipped cifar10 model: the further block starts as the identity. The shipped
-`cifar10_deep` was made by going on so, under Muon, with teachers and then CutMix (results/README.md).
+`cifar10_deep` was made by going on so, under Muon, with teachers and CutMix (results/README.md).
 """
 
 from ml_collections import ConfigDict
