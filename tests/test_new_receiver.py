@@ -49,7 +49,8 @@ def test_a_whole_training_leaves_the_bytes_as_they_are(config, tmp_path, picture
     first = trained(config, tmp_path / "first", made_up(("ant", "bee", "cat")))
     config.init_from, config.init_parts, config.seed = str(first.folder), ("encoder", "prior"), 1
     config.quantizer.kind, config.optim.kind, config.entropy.context.kind = "hard", optimizer, ""
-    config.model.classifier.stages, config.model.decoder.mode = ((10, 1, 1),), "off"
+    config.model.classifier.stages = ((10, 1, 1),)
+    config.model.decoder.update({"mode": "off", "features": config.model.decoder.features + 1})
     second = trained(config, tmp_path / "second", made_up(("dog", "eel")))
     assert second.fingerprint == first.fingerprint and second.context == "parallel"
     assert {part for part in first.parts if first.digests[part] != second.digests[part]} == {"classifier"}
@@ -58,17 +59,20 @@ def test_a_whole_training_leaves_the_bytes_as_they_are(config, tmp_path, picture
     assert system["system"].endswith("parallel context") and system["points"][0]["context_params"][0] > 0
     data = EdgeEncoder(first).compress_stream(pictures)
     assert EdgeEncoder(second).compress_stream(pictures) == data
+    np.testing.assert_array_equal(Receiver(second).reconstruct(data), Receiver(first).reconstruct(data))
     assert Receiver(first).classify(data).shape == (5, 3) and Receiver(second).classify(data).shape == (5, 2)
 
 
-def test_all_parts_of_the_start_go_on_but_those_of_the_bytes(config, tmp_path):
+def test_all_parts_of_the_start_go_on_but_those_of_the_bytes(config, tmp_path, pictures):
     """With init_parts=() the classifier starts as the first one's; that too is a receiver for its bytes."""
     source = made_up(("ant", "bee", "cat"))
     first = trained(config, tmp_path / "first", source)
     config.init_from, config.quantizer.kind = str(first.folder), "hard"
     config.optim.update({"learning_rate": 1e-6, "weight_decay": 0.0})
+    config.model.decoder.update({"mode": "frozen", "features": config.model.decoder.features + 1})
     second = trained(config, tmp_path / "second", source)
     assert second.fingerprint == first.fingerprint
+    assert Receiver(second).reconstruct(EdgeEncoder(second).compress_stream(pictures))[0].shape == (16, 16, 3)
     kernels = [m.variables("classifier")["params"]["stem"]["kernel"] for m in (first, second)]
     assert np.any(kernels[0] != kernels[1])
     np.testing.assert_allclose(*kernels, atol=1e-4)
@@ -78,12 +82,15 @@ def test_a_shipped_models_bytes_keep_their_context_model_and_decoder(tmp_path):
     shipped = Artifact.load("cifar10_small_grid")
     classifier = shipped.variables("classifier")
     classifier["params"]["logits"]["bias"] += np.arange(10, dtype=np.float32)
+    config = shipped.config.copy_and_resolve_references().unlock()
+    config.model.decoder.mode = "off"  # no new one
     save_receiver(
         tmp_path / "new",
         shipped,
-        config=shipped.config,
+        config=config,
         variables={"classifier": classifier},
         class_names=shipped.class_names,
+        input_size=shipped.input_size,
         facts={},
     )
     new, picture = Artifact.load(tmp_path / "new"), np.random.default_rng(6).integers(0, 256, (32, 32, 3), np.uint8)

@@ -100,6 +100,7 @@ def save_receiver(
     config: "ConfigDict",
     variables: Mapping[str, Mapping[str, Any]],
     class_names: Sequence[str],
+    input_size: tuple[int, int],
     facts: Mapping[str, Any],
     dtype: str = "float32",
 ) -> None:
@@ -107,26 +108,32 @@ def save_receiver(
 
     Args:
         path: of the folder; one that is there is replaced.
-        base: whose bytes they are. All that the fingerprint covers is taken from it, and so is its decoder, unless
-            there is a new one.
+        base: whose bytes they are. All that the fingerprint covers is taken from it, and so is its decoder where
+            `config.model.decoder.mode` is "off".
         config: the complete configuration of the receiver's training.
         variables: part to {"params", "batch_stats"}; "classifier" and, where there is a new one, "decoder".
         class_names: of the new classifier, in the order of its logits.
+        input_size: (H, W) of the training images.
         facts: about the training; JSON values.
         dtype: see `save_artifact`.
 
     Raises:
         ArtifactError: `base` is damaged, or a weight does not fit into `dtype`.
     """
-    parts = {name: base.tensors(name) for name in base.parts}
-    parts |= {name: compact(flatten(tree), dtype, ArtifactError) for name, tree in variables.items()}
-    settings = json.loads(config.to_json())
+    settings, kept = json.loads(config.to_json()), set(base.parts)
     settings["compute_dtype"], settings["entropy"] = base.settings["compute_dtype"], base.settings["entropy"]
     settings["model"]["encoder"] = base.settings["model"]["encoder"]
+    if config.model.decoder.mode == "off":
+        settings["model"]["decoder"] = base.settings["model"]["decoder"]  # its shape
+    else:
+        kept.discard("decoder")
+    parts = {name: base.tensors(name) for name in base.parts if name in kept}
+    parts |= {name: compact(flatten(tree), dtype, ArtifactError) for name, tree in variables.items()}
     receiver = replace(
         base,
         folder=Path(path),
         class_names=tuple(class_names),
+        input_size=input_size,
         digests={name: digest(tensors) for name, tensors in parts.items()},
         dataset=config.dataset.name,
         dataset_note=config.dataset.note,

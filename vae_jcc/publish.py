@@ -56,7 +56,7 @@ def publish(
     own_context = config.entropy.context.kind
     if config.quantizer.kind == "hard":
         base = Artifact.load(config.init_from)
-        export_receiver(folder, config, variables, test, base)
+        export_receiver(folder, config, variables, test, image_shape[:2], base)
         if not own_context:  # the model codes with that of the bytes
             config.entropy = base.config.entropy
     else:
@@ -147,7 +147,12 @@ def export_artifact(
 
 
 def export_receiver(
-    folder: Path, config: ConfigDict, variables: dict[str, Any], source: Source, base: Artifact
+    folder: Path,
+    config: ConfigDict,
+    variables: dict[str, Any],
+    source: Source,
+    input_size: tuple[int, int],
+    base: Artifact,
 ) -> None:
     """Saves an artifact with a new receiver for the bytes of another (replacing one that is there).
 
@@ -156,6 +161,7 @@ def export_receiver(
         config: the complete configuration of the training, with `quantizer.kind="hard"`.
         variables: {"params", "batch_stats"} of the joint model.
         source: of the images that it is for; names the classes, which may be others than those of `base`.
+        input_size: (H, W) of the training images.
         base: the model that `config.init_from` names.
     """
     params, stats = variables["params"], variables["batch_stats"]
@@ -166,6 +172,7 @@ def export_receiver(
         config=config,
         variables={part: {"params": params[part], "batch_stats": stats.get(part, {})} for part in parts},
         class_names=source.info.class_names,
+        input_size=input_size,
         facts={**base.facts, "seed": config.seed, "bytes_of": config.init_from},
         dtype=config.artifact_dtype,
     )
