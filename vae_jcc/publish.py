@@ -166,6 +166,7 @@ def export_receiver(
     """
     params, stats = variables["params"], variables["batch_stats"]
     parts = [part for part in ("classifier", "decoder") if part in params]
+    of_bytes = {key: base.facts[key] for key in ("encoder_parameters", "context") if key in base.facts}
     save_receiver(
         folder,
         base,
@@ -173,7 +174,7 @@ def export_receiver(
         variables={part: {"params": params[part], "batch_stats": stats.get(part, {})} for part in parts},
         class_names=source.info.class_names,
         input_size=input_size,
-        facts={**base.facts, "seed": config.seed, "bytes_of": config.init_from},
+        facts=of_bytes | {"seed": config.seed, "bytes_of": config.init_from},
         dtype=config.artifact_dtype,
     )
 
