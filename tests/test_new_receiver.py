@@ -54,6 +54,7 @@ def test_a_whole_training_leaves_the_bytes_as_they_are(config, tmp_path, picture
     second = trained(config, tmp_path / "second", made_up(("dog", "eel")))
     assert second.fingerprint == first.fingerprint and second.context == "parallel"
     assert {part for part in first.parts if first.digests[part] != second.digests[part]} == {"classifier"}
+    assert second.config.entropy == first.config.entropy
     assert second.facts == first.facts | {"seed": 1, "bytes_of": str(first.folder)}
     (system,) = json.loads((tmp_path / "second" / "result.json").read_text())
     assert system["system"].endswith("parallel context") and system["points"][0]["context_params"][0] > 0
@@ -72,6 +73,10 @@ def test_all_parts_of_the_start_go_on_but_those_of_the_bytes(config, tmp_path, p
     config.model.decoder.update({"mode": "frozen", "features": config.model.decoder.features + 1})
     second = trained(config, tmp_path / "second", source)
     assert second.fingerprint == first.fingerprint
+    config.entropy.context.update({"kind": "parallel", "features": 4, "groups": 3, "epochs": 1.0})
+    third = trained(config, tmp_path / "second", source)  # the finished command again, with bytes of its own
+    assert third.context == third.config.entropy.context.kind == "parallel" and third.fingerprint != first.fingerprint
+    assert third.digests["classifier"] == second.digests["classifier"]
     assert Receiver(second).reconstruct(EdgeEncoder(second).compress_stream(pictures))[0].shape == (16, 16, 3)
     kernels = [m.variables("classifier")["params"]["stem"]["kernel"] for m in (first, second)]
     assert np.any(kernels[0] != kernels[1])

@@ -121,7 +121,7 @@ def save_receiver(
         ArtifactError: `base` is damaged, or a weight does not fit into `dtype`.
     """
     settings, kept = json.loads(config.to_json()), set(base.parts)
-    settings["compute_dtype"], settings["entropy"] = base.settings["compute_dtype"], base.settings["entropy"]
+    settings["compute_dtype"] = base.settings["compute_dtype"]
     settings["model"]["encoder"] = base.settings["model"]["encoder"]
     if config.model.decoder.mode == "off":
         settings["model"]["decoder"] = base.settings["model"]["decoder"]  # its shape

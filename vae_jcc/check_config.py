@@ -105,7 +105,8 @@ def _check_pairs(config: ConfigDict) -> None:
 
 def _check_receiver(config: ConfigDict) -> None:
     """Raises ValueError where a receiver for bytes that exist would not be one."""
-    if not config.init_from or not (not config.init_parts or {"encoder", "prior"} <= set(config.init_parts)):
+    both_parts = not config.init_parts or {"encoder", "prior"} <= set(config.init_parts)
+    if not (config.init_from and both_parts):
         raise ValueError(
             "config.quantizer.kind='hard' trains a receiver for the bytes of a model: name it in config.init_from, and "
             "let config.init_parts be () or have 'encoder' and 'prior'."

@@ -56,9 +56,9 @@ def publish(
     own_context = config.entropy.context.kind
     if config.quantizer.kind == "hard":
         base = Artifact.load(config.init_from)
-        export_receiver(folder, config, variables, test, image_shape[:2], base)
         if not own_context:  # the model codes with that of the bytes
             config.entropy = base.config.entropy
+        export_receiver(folder, config, variables, test, image_shape[:2], base)
     else:
         export_artifact(folder, config, variables, test, image_shape[:2], validation)
     if config.model.decoder.mode == "frozen":
