@@ -20,6 +20,13 @@ CASES = [
     (2, 16, 16, 3, 5, 7, 2, "SAME"),
     (3, 7, 8, 2, 3, 2, 3, "VALID"),
     (2, 6, 5, 2, 3, 3, 2, ((0, 4), (3, 0))),
+    # Images, or gradients, that are smaller than the kernel.
+    (5, 2, 2, 4, 6, 3, 1, "SAME"),
+    (5, 4, 4, 4, 6, 3, 2, "SAME"),
+    (4, 1, 1, 3, 5, 3, 1, "SAME"),
+    (4, 2, 7, 3, 5, 3, 2, "SAME"),
+    (3, 4, 2, 2, 3, 5, 2, "SAME"),
+    (3, 2, 3, 2, 3, 4, 3, ((1, 4), (2, 2))),
 ]
 
 
@@ -47,7 +54,7 @@ def test_value_and_gradients_are_xlas(case, dtype, part_bytes, monkeypatch):
 
     want, want_vjp = jax.vjp(xla, x.astype(jnp.float32), kernel.astype(jnp.float32))
     got, got_vjp = jax.vjp(ours, x, kernel)
-    if dtype == jnp.float32:
+    if dtype == jnp.float32 and min(rows, columns) >= size:
         np.testing.assert_array_equal(got, want)
     dy = jnp.asarray(rng.normal(size=want.shape), dtype)
     for a, b in zip((got, *got_vjp(dy)), (want, *want_vjp(dy.astype(jnp.float32))), strict=True):

@@ -15,6 +15,9 @@ of dY with the kernel turned around, or with a part of it for each place between
 product need larger ones, and sums over images are then made in another order: on CPUs gradients depend in their last
 bits on the number of cores.
 
+An image that is smaller than the kernel makes XLA fall back to plain loops, ten times as slow or more, unless its
+padding comes before the convolution. So it does here, in inference too.
+
 Training in float32, and a teacher, make 3x3 convolutions of stride 1 with fewer multiplications (models/winograd.py).
 Inference does not: a single image would wait longer, and bytes would depend on how many images are coded at a time.
 """
@@ -93,9 +96,23 @@ def _xla(strides: tuple[int, ...], pads: Pads, precision: Any) -> Any:
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> jax.Array:
     by_xla = _xla(strides, pads, precision)
-    if x.dtype != jnp.bfloat16:
+    if x.dtype != jnp.bfloat16 and not _is_narrower(x, kernel):
         return by_xla(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=partial(_by_products, strides, pads), default=by_xla)
+    return lax.platform_dependent(x, kernel, cpu=partial(_on_cpu, strides, pads, precision), default=by_xla)
+
+
+def _on_cpu(strides: tuple[int, ...], pads: Pads, precision: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns Y [B, H', W', Co] of x [B, H, W, Ci] and kernel [kh, kw, Ci, Co], where XLA's own convolution is slow."""
+    if x.dtype == jnp.bfloat16:
+        return _by_products(strides, pads, x, kernel)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(low, high, 0) for low, high in ((0, 0), *pads, (0, 0))])
+    # The barrier: else XLA makes it the convolution's own padding again.
+    return _xla(strides, ((0, 0), (0, 0)), precision)(lax.optimization_barrier(x), kernel)
+
+
+def _is_narrower(x: jax.Array, kernel: jax.Array) -> bool:
+    """Returns whether x [B, H, W, C] has fewer rows or columns than the kernel [kh, kw, ...], not counting padding."""
+    return x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]
 
 
 def _forward(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pads, precision: Any) -> Any:
@@ -119,9 +136,9 @@ def _backward(strides: tuple[int, ...], pads: Pads, precision: Any, saved: Any, 
 
     dx_on_cpu: Any = dx_by_xla
     dk_on_cpu: Any = partial(_kernel_gradient, kernel.shape, strides, pads, precision)
-    if x.dtype == jnp.bfloat16:
-        dx_on_cpu = partial(_input_gradient, x.shape[1:3], strides, pads)
-    elif strides[0] > 1 or x.shape[3] < 32:  # windows that are few or small are cheap to copy
+    if x.dtype == jnp.bfloat16 or _is_narrower(dy, kernel):
+        dx_on_cpu = partial(_input_gradient, x.shape[1:3], strides, pads, precision)
+    if x.dtype != jnp.bfloat16 and (strides[0] > 1 or x.shape[3] < 32):  # few or small windows are cheap to copy
         dk_on_cpu = partial(_kernel_gradient_by_windows, kernel.shape, strides, pads, precision)
     elif _suits_winograd(x, kernel, strides, pads, precision):
         dx_on_cpu = partial(_input_gradient_by_winograd, pads)
@@ -174,7 +191,7 @@ def _by_products(strides: tuple[int, ...], pads: Pads, x: jax.Array, kernel: jax
 
 
 def _input_gradient(
-    size: tuple[int, ...], strides: tuple[int, ...], pads: Pads, kernel: jax.Array, dy: jax.Array
+    size: tuple[int, ...], strides: tuple[int, ...], pads: Pads, precision: Any, kernel: jax.Array, dy: jax.Array
 ) -> jax.Array:
     """Returns dX [B, *size, Ci] from kernel [kh, kw, Ci, Co] and dy [B, H', W', Co].
 
@@ -193,7 +210,7 @@ def _input_gradient(
         for axis, (low, _) in enumerate(pads):
             met = (rests[axis] + low) // strides[axis]  # row of dY that the part's row 0 is multiplied by for row 0
             edges.append((part.shape[axis] - 1 - met, counts[axis] - dy.shape[1 + axis] + met))
-        return _by_products((1, 1), tuple(edges), dy, part[::-1, ::-1].swapaxes(2, 3))
+        return _on_cpu((1, 1), tuple(edges), precision, dy, part[::-1, ::-1].swapaxes(2, 3))
 
     # The barrier: else each number of the stack would be picked out of the parts one by one.
     made = lax.optimization_barrier([with_rests(*rests) for rests in np.ndindex(*strides)])
