@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jcc.models.convolution import conv_general_dilated
+
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 _FEATURES = (64, 128, 256, 512)
 
@@ -62,7 +64,13 @@ class ResNet(nn.Module):
 def _conv(features: int, kernel: int, stride: int, name: str) -> nn.Conv:
     pad = kernel // 2
     return nn.Conv(
-        features, (kernel, kernel), strides=stride, padding=((pad, pad), (pad, pad)), use_bias=False, name=name
+        features,
+        (kernel, kernel),
+        strides=stride,
+        padding=((pad, pad), (pad, pad)),
+        use_bias=False,
+        conv_general_dilated=conv_general_dilated,
+        name=name,
     )
 
 

@@ -15,8 +15,8 @@ of dY with the kernel turned around, or with a part of it for each place between
 product need larger ones, and sums over images are then made in another order: on CPUs gradients depend in their last
 bits on the number of cores.
 
-An image that is smaller than the kernel makes XLA fall back to plain loops, ten times as slow or more, unless its
-padding comes before the convolution. So it does here, in inference too.
+An image that is smaller than the kernel makes XLA fall back to plain loops, some ten times as slow
+(benchmarks/small_images.py), unless its padding comes before the convolution. So it does here, in inference too.
 
 Training in float32, and a teacher, make 3x3 convolutions of stride 1 with fewer multiplications (models/winograd.py).
 Inference does not: a single image would wait longer, and bytes would depend on how many images are coded at a time.
