@@ -2,8 +2,9 @@
 
     XLA_FLAGS=--xla_cpu_multi_thread_eigen=false taskset -c 0 python benchmarks/small_images.py --json small_images.json
 
-The shapes are those of the last stage of `cifar10_small_grid`'s receiver, one that is not smaller, for comparison, and
-half and a quarter of its channels. Both ways take turns for --rounds rounds; the ratio is taken round by round.
+The shapes are those of the last stage of `cifar10_small_grid`'s receiver, the same with fewer channels or a single
+place, and one of the stage before, where the image is no smaller than the kernel. Both ways take turns for --rounds
+rounds; the ratio is taken round by round.
 """
 
 import argparse
