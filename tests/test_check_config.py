@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from configs import quickstart
-from vae_jcc.check_config import check_config
+from vae_jcc.check_config import check_config, check_splits
 from vae_jcc.data.array_source import ArraySource, load_into_memory
 from vae_jcc.data.errors import DataError
 from vae_jcc.data.sources import open_source
@@ -80,3 +80,19 @@ def test_what_fits_passes_and_images_of_several_sizes_need_one(source):
         check_config(config, source, source, mixed)
     config.eval.jpeg_baseline = False
     check_config(config, source, source, mixed)  # an artifact brings them to its own size
+
+
+def part(split):
+    return open_source("bundled:fashion_mnist", split)
+
+
+def test_images_to_test_on_are_not_trained_on():
+    with pytest.raises(ValueError, match=r"^40 images of config.dataset.test_split='train\[100:\]' are trained on"):
+        check_splits(part("train[:140]"), part("test[:5]"), part("train[100:]"))
+
+
+def test_images_to_choose_by_may_be_trained_on_and_that_is_said():
+    train, test = part("train"), part("test[:5]")
+    said = check_splits(train, part("train[:7]"), test)
+    assert said.startswith("7 of the 7 images of config.dataset.validation_split='train[:7]' are trained on")
+    assert check_splits(part("train[:10]"), part("train[10:20]"), test) == ""

@@ -9,13 +9,14 @@ import jax
 from ml_collections import ConfigDict
 
 from vae_jcc import optim, steps
-from vae_jcc.check_config import check_config
+from vae_jcc.check_config import check_config, check_splits
 from vae_jcc.checkpoint import Checkpoints, load_start, load_variables
 from vae_jcc.cluster import check_agreement
 from vae_jcc.data.pipeline import eval_batches, train_iterator
 from vae_jcc.data.sources import Source, open_source
 from vae_jcc.evaluate import evaluate_batches, input_settings, input_shape
 from vae_jcc.loop import Loop, Plan, make_plan
+from vae_jcc.metrics import tell
 from vae_jcc.models.joint import QUANTIZERS, build_model
 from vae_jcc.parallel import Devices, make_devices
 from vae_jcc.publish import publish
@@ -47,6 +48,8 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     d, devices = config.dataset, make_devices(config.parallel, jax.devices())
     train_source, validation, test = (_open(config, s) for s in (d.train_split, d.validation_split, d.test_split))
     check_config(config, train_source, validation, test)
+    if warning := check_splits(train_source, validation, test):
+        tell(warning, silent=devices.rank > 0)
     variables = fit(config, workdir, train_source, validation, devices)
     return publish(config, workdir, variables, train_source, validation, test) if devices.rank == 0 else {}
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_jcc.data.errors import DataError
-from vae_jcc.data.splits import SplitRange, resolve_split
+from vae_jcc.data.splits import SplitRange, count_common, resolve_split
 
 COUNTS = {"train": 1003, "test": 17}
 
@@ -106,3 +106,20 @@ def test_two_sides_of_a_cut_share_nothing_and_lose_nothing(count: int, cut: int)
 def test_refuses(spec: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         resolve_split(spec, COUNTS)
+
+
+_RANGES = st.lists(
+    st.builds(
+        lambda name, start, length: SplitRange(name, start, start + length),
+        st.sampled_from(("train", "test")),
+        st.integers(0, 30),
+        st.integers(1, 12),
+    ),
+    max_size=5,
+)
+
+
+@given(_RANGES, _RANGES)
+def test_common_examples_are_those_of_both(ranges: list[SplitRange], others: list[SplitRange]) -> None:
+    there = {(r.name, i) for r in others for i in range(r.start, r.stop)}
+    assert count_common(ranges, others) == sum((r.name, i) in there for r in ranges for i in range(r.start, r.stop))

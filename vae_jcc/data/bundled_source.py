@@ -48,6 +48,7 @@ def open_bundled(name: str, split: str) -> ArraySource:
         channels=pixels.shape[3],
         image_size=(pixels.shape[1], pixels.shape[2]),
         note=_NOTES[name],
+        ranges=tuple(ranges),
     )
     return ArraySource(info, pixels, np.concatenate(labels).astype(np.int32))
 

@@ -113,6 +113,7 @@ def open_folder(folder: str, split: str, *, on_corrupt: OnCorrupt = "raise") -> 
         channels=channels,
         image_size=sizes.pop() if len(sizes) == 1 else None,
         note="",
+        ranges=tuple(ranges),
     )
     number = {name: index for index, name in enumerate(class_names)}
     labels = np.array([number[p.class_name] for p in chosen], np.int32)

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import DataError
 from vae_jcc.data.images import resized_crop
+from vae_jcc.data.splits import SplitRange
 
 OnCorrupt = Literal["raise", "skip"]
 
@@ -39,6 +40,7 @@ class SourceInfo:
         channels: 1 (grey) or 3 (RGB), the same for every image.
         image_size: (H, W) of every image, or None where sizes differ.
         note: what must be said beside figures taken on it, such as "JPEG-75 copy"; often empty.
+        ranges: the examples that `split` stands for, before any is skipped; () where that is not known.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SourceInfo:
     channels: int
     image_size: tuple[int, int] | None
     note: str
+    ranges: tuple[SplitRange, ...] = ()
 
 
 class Source(Protocol):

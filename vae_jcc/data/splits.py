@@ -11,8 +11,8 @@ tests/data/test_splits.py holds the two against each other. Slices by shard are 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vae_jcc.data.errors import DataError
 
@@ -50,6 +50,18 @@ def resolve_split(spec: str, counts: Mapping[str, int]) -> list[SplitRange]:
     if not ranges:
         raise DataError(f'The split "{spec}" selects no example of {_listing(counts)}.')
     return ranges
+
+
+def count_common(ranges: Sequence[SplitRange], others: Sequence[SplitRange]) -> int:
+    """Counts the examples of `ranges` that are among `others`; one that `ranges` has twice counts twice."""
+    merged: list[SplitRange] = []
+    for r in sorted(others, key=lambda r: (r.name, r.start)):
+        if merged and merged[-1].name == r.name and r.start <= merged[-1].stop:
+            merged[-1] = replace(merged[-1], stop=max(merged[-1].stop, r.stop))
+        else:
+            merged.append(r)
+    overlaps = (min(a.stop, b.stop) - max(a.start, b.start) for a in ranges for b in merged if a.name == b.name)
+    return sum(max(overlap, 0) for overlap in overlaps)
 
 
 def _resolve_part(part: str, spec: str, counts: Mapping[str, int]) -> list[SplitRange]:

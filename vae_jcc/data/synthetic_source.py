@@ -74,7 +74,8 @@ def open_synthetic(name: str, split: str) -> SyntheticSource:
         )
     counts = {"train": count, "validation": -(-count // 10), "test": -(-count // 10)}
     first = {"train": 0, "validation": count, "test": count + counts["validation"]}
-    parts = [first[part.name] + np.arange(part.start, part.stop) for part in resolve_split(split, counts)]
+    ranges = resolve_split(split, counts)
+    parts = [first[part.name] + np.arange(part.start, part.stop) for part in ranges]
     numbers = np.concatenate(parts)
     info = SourceInfo(
         name=f"synthetic:{name}",
@@ -85,6 +86,7 @@ def open_synthetic(name: str, split: str) -> SyntheticSource:
         channels=channels,
         image_size=(height, width),
         note="random pixels",
+        ranges=tuple(ranges),
     )
     size = height * width * channels + sum(counts.values())
     return SyntheticSource(info, np.random.default_rng(_SEED).integers(0, 256, size, np.uint8), numbers)

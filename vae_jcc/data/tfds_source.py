@@ -19,7 +19,7 @@ from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import CorruptImageError, DataError
 from vae_jcc.data.images import decode_image, resized_crop
 from vae_jcc.data.sources import Example, OnCorrupt, SourceInfo
-from vae_jcc.data.splits import resolve_split
+from vae_jcc.data.splits import SplitRange, resolve_split
 from vae_jcc.data.verify import sort_out_corrupt
 
 
@@ -114,6 +114,7 @@ def open_tfds(name: str, split: str, *, data_dir: str | None = None, on_corrupt:
     builder = _prepared_builder(name, tfds_folder(data_dir))
     features: Any = builder.info.features
     image_key, label_key = _find_keys(name, features, builder.info.supervised_keys)
+    ranges = _find_ranges(builder, split)
     records = _open_records(builder, name, split, image_key)
     height, width, channels = features[image_key].shape
     channels = channels or 3
@@ -129,6 +130,7 @@ def open_tfds(name: str, split: str, *, data_dir: str | None = None, on_corrupt:
             channels=channels,
             image_size=(height, width) if height and width else None,
             note=_jpeg_note(features[image_key], _first_image(records, image_key)),
+            ranges=ranges,
         ),
         records,
         image_key,
@@ -242,12 +244,15 @@ def _choose(candidates: list[str], preferred: tuple[Any, ...]) -> str | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
+def _find_ranges(builder: Any, split: str) -> tuple[SplitRange, ...]:
+    if "shard" in split:  # slices by shard are TFDS's own business
+        return ()
+    return tuple(resolve_split(split, {key: info.num_examples for key, info in builder.info.splits.items()}))
+
+
 def _open_records(builder: Any, name: str, split: str, image_key: str) -> Any:
     import tensorflow_datasets as tfds
 
-    counts = {key: info.num_examples for key, info in builder.info.splits.items()}
-    if "shard" not in split:  # slices by shard are TFDS's own business
-        resolve_split(split, counts)
     decoders = {}
     if isinstance(builder.info.features[image_key], tfds.features.Image):
         decoders[image_key] = tfds.decode.SkipDecoding()
