@@ -144,14 +144,15 @@ def test_less_is_decoded_where_the_crop_allows(monkeypatch: pytest.MonkeyPatch, 
         assert sizes.pop() == (240 // factor, 160 // factor)
 
 
-def test_a_turned_picture_is_cut_upright(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_turned_picture_is_cut_upright(rng: np.random.Generator, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
-    jpeg = encoded(smooth(rng, 100, 160), "JPEG", exif=exif, quality=95)
-    upright = decode_image(jpeg, 3, "it", exif_orientation=True)
+    picture = encoded(smooth(rng, 100, 160), kind, exif=exif, quality=95)
+    upright = decode_image(picture, 3, "it", exif_orientation=True)
     assert upright.shape == (160, 100, 3)
     for crop in FIXED.draw(0, 0, Shard(4)):
-        part = decode_image(jpeg, 3, "it", exif_orientation=True, crop=crop)
+        part = decode_image(picture, 3, "it", exif_orientation=True, crop=crop)
         assert np.abs(part.astype(int) - resized_crop(upright, crop)).mean() < 4
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.features import check
 
 from vae_jcc.data.errors import CorruptImageError
 from vae_jcc.data.images import decode_image, read_header, resize_and_crop
@@ -45,11 +46,14 @@ def test_alpha_and_palette(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(decode_image(png(flat, "P"), 3, "it"), flat)
 
 
-def test_exif_turns_upright_and_the_header_agrees(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", ["jpg", "png", "webp", pytest.param("avif", marks=pytest.mark.skipif(not check("avif"), reason="no AVIF"))]
+)
+def test_exif_turns_upright_and_the_header_agrees(tmp_path: Path, kind: str) -> None:
     picture = Image.new("RGB", (20, 10))
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
-    path = tmp_path / "turned.jpg"
+    path = tmp_path / f"turned.{kind}"
     picture.save(path, exif=exif)
     assert decode_image(path, 3, "it", exif_orientation=True).shape == (20, 10, 3)
     assert decode_image(path, 3, "it").shape == (10, 20, 3)

@@ -131,7 +131,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def to_picture(data: bytes, channels: int, size: tuple[int, int] | None) -> np.ndarray:
-    """Returns a picture file's pixels, uint8 [H, W, channels], upright as the EXIF of a JPEG or WebP says.
+    """Returns a picture file's pixels, uint8 [H, W, channels], upright as its EXIF says.
 
     Args:
         data: of a PNG, JPEG, WebP or another format that Pillow reads.

@@ -15,8 +15,7 @@ from vae_jcc.data.errors import CorruptImageError
 
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _GREY_MODES = _SIXTEEN_BIT_MODES | {"1", "L", "LA"}
-# PNG keeps EXIF behind the pixels, so asking would decode the whole file; nobody rotates so.
-_EXIF_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
+_EXIF_FORMATS = frozenset({"AVIF", "JPEG", "MPO", "WEBP"})
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})  # EXIF orientations that turn by a quarter
 _EXIF_ORIENTATION = 0x0112
 
@@ -30,7 +29,7 @@ def decode_image(
         encoded: the file's bytes, or its path.
         channels: 1 (grey, by ITU-R 601 luma) or 3 (RGB). An alpha channel is dropped.
         name: what to call the image in an error.
-        exif_orientation: turn a JPEG or WebP upright as its EXIF tag says, as viewers do.
+        exif_orientation: turn a JPEG, PNG, WebP or AVIF upright as its EXIF tag says, as viewers do.
         crop: cut this and scale it to its square. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size where the
             crop has pixels enough.
 
@@ -45,7 +44,7 @@ def decode_image(
         if not data:
             raise CorruptImageError(f"{name} is empty.")
         with Image.open(io.BytesIO(data)) as image:
-            turns = exif_orientation and image.format in _EXIF_FORMATS
+            turns = exif_orientation and _has_exif(image)
             if crop is None:
                 return _to_array(ImageOps.exif_transpose(image) if turns else image, channels)
             return _decode_crop(image, channels, turns, crop)
@@ -71,9 +70,8 @@ def read_header(path: Path) -> tuple[int, int, bool]:
             raise CorruptImageError(f"{path} is empty.")
         with Image.open(path) as image:
             width, height = image.size
-            if image.format in _EXIF_FORMATS:
-                if image.getexif().get(_EXIF_ORIENTATION, 1) in _SWAPS_SIDES:
-                    width, height = height, width
+            if _has_exif(image) and _orientation(image) in _SWAPS_SIDES:
+                width, height = height, width
             return height, width, image.mode in _GREY_MODES
     except CorruptImageError:
         raise
@@ -109,9 +107,18 @@ def resized_crop(image: np.ndarray, crop: Crop) -> np.ndarray:
     return _scale(Image.fromarray(image[..., 0] if channels == 1 else image), crop.box(height, width), crop.side)
 
 
+def _has_exif(image: Image.Image) -> bool:
+    # A PNG may keep EXIF behind its pixels, where asking would decode them all: only what stands before them counts.
+    return image.format in _EXIF_FORMATS or (image.format == "PNG" and "exif" in image.info)
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(_EXIF_ORIENTATION, 1)
+
+
 def _decode_crop(image: Image.Image, channels: int, turns: bool, crop: Crop) -> np.ndarray:
     width, height = image.size
-    swapped = turns and image.getexif().get(_EXIF_ORIENTATION, 1) in _SWAPS_SIDES
+    swapped = turns and _orientation(image) in _SWAPS_SIDES
     left, top, right, bottom = crop.box(width, height) if swapped else crop.box(height, width)
     # The picture may shrink by 2, 4 or 8 while it is decoded, as long as no side of the box falls below the square's.
     room = min(right - left, bottom - top) // crop.side
