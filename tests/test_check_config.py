@@ -87,12 +87,12 @@ def part(split):
 
 
 def test_images_to_test_on_are_not_trained_on():
-    with pytest.raises(ValueError, match=r"^40 images of config.dataset.test_split='train\[100:\]' are trained on"):
-        check_splits(part("train[:140]"), part("test[:5]"), part("train[100:]"))
+    with pytest.raises(DataError, match=r"^40 images of the test split 'train\[100:140\]' are in the training split"):
+        check_splits(part("train"), part("test[:5]"), part("train[100:140]"))
 
 
 def test_images_to_choose_by_may_be_trained_on_and_that_is_said():
     train, test = part("train"), part("test[:5]")
     said = check_splits(train, part("train[:7]"), test)
-    assert said.startswith("7 of the 7 images of config.dataset.validation_split='train[:7]' are trained on")
+    assert said.startswith("7 of the 7 images of the validation split 'train[:7]' are trained on")
     assert check_splits(part("train[:10]"), part("train[10:20]"), test) == ""

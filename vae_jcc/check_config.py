@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
 from vae_jcc.data.array_source import common_size
-from vae_jcc.data.sources import Source
+from vae_jcc.data.sources import Source, check_held_out
 from vae_jcc.data.splits import count_common
 from vae_jcc.entropy.parallel_context import group_channels
 from vae_jcc.evaluate import check_fits
@@ -77,21 +77,16 @@ def check_splits(train: Source, validation: Source, test: Source) -> str:
         training uses all there are; else "".
 
     Raises:
-        ValueError: test images are trained on.
+        DataError: test images are trained on.
     """
-    trained_on = train.info.ranges
-    if count := count_common(test.info.ranges, trained_on):
-        raise ValueError(
-            f"{count:,} images of config.dataset.test_split={test.info.split!r} are trained on "
-            f"(config.dataset.train_split={train.info.split!r}), and no figure taken on them would be true: let the "
-            "two share none, such as 'train[:90%]' and 'train[90%:]'."
-        )
-    if count := count_common(validation.info.ranges, trained_on):
-        return (
-            f"{count:,} of the {len(validation):,} images of config.dataset.validation_split={validation.info.split!r} "
-            "are trained on: what the validation says of them, and chooses by it, is no measure of other images."
-        )
-    return ""
+    check_held_out(test.info, train.info)
+    count = count_common(validation.info.ranges, train.info.ranges)
+    if not count:
+        return ""
+    return (
+        f"{count:,} of the {len(validation):,} images of the validation split {validation.info.split!r} are trained "
+        "on, too: what the validation says of them, and chooses by it, is no measure of other images."
+    )
 
 
 def _check_pairs(config: ConfigDict) -> None:

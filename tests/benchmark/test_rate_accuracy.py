@@ -13,11 +13,13 @@ from configs import quickstart
 from vae_jcc import train
 from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark import rate_accuracy, references, report
+from vae_jcc.benchmark.bench_data import BenchData
 from vae_jcc.benchmark.codecs import CODECS
 from vae_jcc.benchmark.coded_source import CodedSource
 from vae_jcc.benchmark.references import reference_config, train_reference
 from vae_jcc.checkpoint import save_variables
 from vae_jcc.cli import main
+from vae_jcc.data.errors import DataError
 from vae_jcc.data.sources import open_source
 from vae_jcc.models.joint import build_model
 from vae_jcc.parallel import make_devices
@@ -253,6 +255,13 @@ def test_bad_input_is_one_line(model, tmp_path, capsys, more, says):
     assert bench(model, tmp_path / "out", *more) == 1
     error = capsys.readouterr().err
     assert says in error and error.startswith("vae-jcc: ") and error.count("\n") == 1
+
+
+def test_classifiers_are_not_trained_on_test_images(model):
+    splits = ("train[:128]", "train[-50:]", "train[100:160]")
+    data = BenchData("bundled:fashion_mnist", splits, network=Artifact.load(model))
+    with pytest.raises(DataError, match="^28 images of the test split"):
+        _ = data.train
 
 
 def test_a_missing_plugin_stops_the_run_before_any_work(model, tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ from functools import cached_property
 from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark.coded_source import AsEvaluated, Sample
 from vae_jcc.data.array_source import common_size, load_into_memory
-from vae_jcc.data.sources import Source, open_source
+from vae_jcc.data.sources import Source, check_held_out, open_source
 from vae_jcc.evaluate import evaluation_view
 
 
@@ -39,11 +39,17 @@ class BenchData:
 
     @cached_property
     def train(self) -> Source:
-        """Training images, with room for the recipe's random crops; whole where it cuts those on the host."""
+        """Training images, with room for the recipe's random crops; whole where it cuts those on the host.
+
+        Raises:
+            DataError: some of them are test images.
+        """
+        source = self._open(self._splits[0])
+        check_held_out(self.test_as_it_comes.info, source.info)
         if self._settings.crop_scale:
-            return self._open(self._splits[0])
+            return source
         room = 2 * int(self._settings.margin) if self.image_size else 0
-        return self._held(self._open(self._splits[0]), self.image_size + room)
+        return self._held(source, self.image_size + room)
 
     @cached_property
     def validation(self) -> Source:

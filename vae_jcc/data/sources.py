@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from vae_jcc.data.crop import Crop
 from vae_jcc.data.errors import DataError
 from vae_jcc.data.images import resized_crop
-from vae_jcc.data.splits import SplitRange
+from vae_jcc.data.splits import SplitRange, count_common
 
 OnCorrupt = Literal["raise", "skip"]
 
@@ -132,3 +132,16 @@ def open_source(name: str, split: str, *, data_dir: str | None = None, on_corrup
     from vae_jcc.data.tfds_source import open_tfds
 
     return open_tfds(name, split, data_dir=data_dir, on_corrupt=on_corrupt)
+
+
+def check_held_out(test: SourceInfo, train: SourceInfo) -> None:
+    """Checks that no image is both trained on and tested on, where both sources know what their splits stand for.
+
+    Raises:
+        DataError: some are.
+    """
+    if count := count_common(test.ranges, train.ranges):
+        raise DataError(
+            f"{count:,} images of the test split {test.split!r} are in the training split {train.split!r}, too, and no "
+            "figure taken on them would be true: let the two share none, such as 'train[90%:]' and 'train[:90%]'."
+        )
