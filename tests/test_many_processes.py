@@ -13,10 +13,12 @@ import pytest
 
 from configs import quickstart
 from launch.local import free_port
+from tests.test_soft_labels import asymmetric
 from vae_jcc import cluster, loop
 from vae_jcc.checkpoint import load_variables
 from vae_jcc.data.sources import open_source
 from vae_jcc.parallel import make_devices
+from vae_jcc.soft_labels import FILE, soft_labels
 from vae_jcc.train import fit
 
 _ROOT = Path(__file__).parents[1]
@@ -76,6 +78,32 @@ if cluster.leads():
     assert got["a"].sharding == state["a"].sharding and iterator == {"next": 1}
     checkpoint.save_variables(Path(sys.argv[3]) / "best", {"b": np.ones(2)})
     assert checkpoint.load_variables(Path(sys.argv[3]) / "best")["b"].sum() == 2
+"""
+
+
+# Two processes ask a teacher whose answer depends on the order of columns, each about its share.
+_ASK = """
+import sys
+from pathlib import Path
+import jax
+import numpy as np
+from tests.test_many_processes import make_config, sources
+from tests.test_soft_labels import asymmetric
+from vae_jcc import cluster
+from vae_jcc.parallel import make_devices
+from vae_jcc.soft_labels import soft_labels
+
+cluster.start(sys.argv[1], 2, int(sys.argv[2]), heartbeat_seconds=10)
+config, workdir = make_config(), Path(sys.argv[3])
+config.augment.flip, config.loss.teacher, config.loss.teacher_views = True, sys.argv[4], 2
+images = sources(config)[1]
+asked = []
+def teacher(images):
+    asked.append(images.shape[0])
+    return asymmetric(images)
+labels = soft_labels(config, teacher, images, workdir, make_devices("jit", jax.devices()))
+assert asked == [32], asked
+np.save(workdir / f"labels_{sys.argv[2]}.npy", labels)
 """
 
 
@@ -170,6 +198,22 @@ def test_two_processes_preempted_then_killed_end_like_one(whole, tmp_path):
 def test_what_process_zero_does_alone_waits_for_nobody(tmp_path):
     codes, _, errors = run_two(tmp_path, script=_ALONE)
     assert codes == [0, 0], errors
+
+
+def test_a_teacher_is_asked_by_each_about_its_share(tiny_folder, tmp_path):
+    """72 images in batches of 64: all of process 1's share of the last batch is padding."""
+    codes, _, errors = run_two(tmp_path, tiny_folder, script=_ASK)
+    assert codes == [0, 0], errors
+    config = make_config()
+    config.augment.flip, config.loss.teacher, config.loss.teacher_views = True, str(tiny_folder), 2
+    images = sources(config)[1]
+    alone = soft_labels(config, asymmetric, images, tmp_path / "alone", make_devices("jit", jax.devices()[:2]))
+    for process in range(2):
+        np.testing.assert_allclose(np.load(tmp_path / f"labels_{process}.npy"), alone, rtol=1e-5, atol=1e-5)
+    said = "of its labels are right"
+    assert errors.count(said) == 1
+    with np.load(tmp_path / FILE) as file:
+        np.testing.assert_array_equal(file["logits"], np.load(tmp_path / "labels_0.npy"))
 
 
 def test_one_that_fails_alone_ends_and_does_not_wait_for_the_others(tmp_path):

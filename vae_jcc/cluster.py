@@ -116,6 +116,17 @@ def leads() -> bool:
     return jax.process_index() == 0
 
 
+def gather_rows(rows: np.ndarray) -> np.ndarray:
+    """Returns the rows [n, ...] of every process of the job, one process after the other: [processes * n, ...].
+
+    All processes must call it, with arrays of one shape.
+    """
+    from jax.experimental.multihost_utils import process_allgather
+
+    everyone: np.ndarray = np.asarray(process_allgather(rows, tiled=True))
+    return everyone
+
+
 def check_agreement(config: ConfigDict, workdir: Path) -> None:
     """Checks, over all processes, that they run the same and see the same folder; every process gets the same answer.
 

@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
+from vae_jcc.cluster import gather_rows
 from vae_jcc.data.augment import augment
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import Source
@@ -42,7 +43,8 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
         teacher: from `load_teacher`.
         source: the training images, N of them.
         workdir: for the file.
-        devices: of the training. Each process asks about all images, on its own devices; the first one writes the file.
+        devices: of the training. Each process asks about its share of the images, on its own devices, and gets all
+            answers; the first one writes the file.
 
     Raises:
         ValueError: the file is damaged.
@@ -53,10 +55,9 @@ def soft_labels(config: ConfigDict, teacher: Teacher, source: Source, workdir: P
     if kept is not None:
         return kept
     views = config.loss.teacher_views
-    own = make_devices(config.parallel) if len(devices.processes) > 1 else devices
     say = partial(tell, silent=devices.rank > 0)
     say(f"Asking the teacher once: {views} views of each of {len(source):,} images.")
-    labels = _ask(config, teacher, source, own, say)
+    labels = _ask(config, teacher, source, devices, say)
     if devices.rank == 0:
         data = io.BytesIO()
         np.savez(data, logits=labels, settings=settings)
@@ -98,22 +99,26 @@ def _ask(
         keys = jax.vmap(_view_key)(batch["view"], batch["index"])
         return jax.nn.softmax(teacher(augment(keys, batch["image"], config.augment, size)))
 
-    settings = input_settings(config)
+    settings = input_settings(config, devices)
     if size:
         settings["image_size"] = size + 2 * config.dataset.margin
-    ask = devices.compile_map(one_view)
+    many = len(devices.processes) > 1
+    own = make_devices(config.parallel) if many else devices
+    ask = own.compile_map(one_view)
     answers: list[np.ndarray] = []
-    right = 0
-    tenth = max(1, len(source) // config.eval.batch_size // 10)
-    for batch in eval_batches(source, batch_size=config.eval.batch_size, **settings):
-        rows = len(batch["label"])
-        place = np.arange(rows, dtype=np.int32) + rows * len(answers)
+    right, total = 0, config.eval.batch_size
+    tenth = max(1, len(source) // total // 10)
+    for batch in eval_batches(source, batch_size=total, **settings):
+        rows = len(batch["label"])  # this process's share of the batch, which stands at its rank
+        place = np.arange(rows, dtype=np.int32) + total * len(answers) + rows * devices.rank
         drawn = {"image": batch["image"], "index": place}
-        each = [ask(devices.put_batch(drawn | {"view": np.full(rows, v, np.int32)})) for v in range(views)]
-        answers.append(np.mean([np.asarray(a).reshape(rows, -1) for a in each], axis=0))
-        right += int(np.sum((answers[-1].argmax(-1) == batch["label"]) & (batch["mask"] > 0)))
+        each = [ask(own.put_batch(drawn | {"view": np.full(rows, v, np.int32)})) for v in range(views)]
+        mean = np.mean([np.asarray(a).reshape(rows, -1) for a in each], axis=0)
+        agrees = (mean.argmax(-1) == batch["label"]) & (batch["mask"] > 0)
+        answers.append(gather_rows(mean) if many else mean)
+        right += int(np.sum(gather_rows(agrees) if many else agrees))
         if len(answers) % tenth == 0:
-            say(f"teacher: {min(rows * len(answers), len(source)):,} of {len(source):,} images")
+            say(f"teacher: {min(total * len(answers), len(source)):,} of {len(source):,} images")
     # Under a large `distill_weight` a pupil learns the wrong ones too, and is hardly better than they are.
     say(f"teacher: {right / len(source):.2%} of its labels are right; they count config.loss.distill_weight.")
     return np.log(np.maximum(np.concatenate(answers)[: len(source)], np.finfo(np.float32).tiny))
