@@ -104,8 +104,8 @@ def get_config() -> ConfigDict:
     c.loss.lam = 0.5  # weight of the rate: nats of cross-entropy per bpp
     c.loss.lam_warmup_epochs = 2.0  # lam grows linearly from 0 over these epochs
     c.loss.hinge_beta = 0.0  # > 0: the paper's beta * max(bpp - target, 0) of the batch's mean, in place of lam * bpp
-    # Bpp below which the hinge asks for nothing: of training images as augmented. Near 0.2 bpp, those that CutMix mixed
-    # came to cost a tenth less than whole ones; the validation says what these cost.
+    # Bpp below which the hinge asks for nothing: of training images as augmented. Those that CutMix mixed may cost more
+    # than whole ones or, near 0.2 bpp, a tenth less; the validation says what whole ones cost.
     c.loss.hinge_target = 0.0
     c.loss.label_smoothing = 0.1
     c.loss.mse_weight = 0.0  # joint decoder: weight of the mean squared error on [0, 1] pixels
