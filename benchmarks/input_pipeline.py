@@ -16,7 +16,6 @@ decoding ahead during the step, which hides most of the cost, is not credited.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import time
@@ -27,7 +26,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from vae_jcc.benchmark.measuring import machine, spread
+from vae_jcc.benchmark.measuring import spread, write_measurements
 from vae_jcc.data.array_source import ArraySource
 from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, TrainIterator, train_iterator
 from vae_jcc.data.sources import Source, SourceInfo, open_source
@@ -162,10 +161,7 @@ def main() -> None:
         result |= compare(source, arguments)
     for key, value in result.items():
         print(f"{key:>16}  {value:.4g}" if isinstance(value, float) else f"{key:>16}  {value}")
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(result | machine("numpy", "grain"), file, indent=1)
-            file.write("\n")
+    write_measurements(arguments.json, result, "numpy", "grain")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ says that the input keeps up. On a CPU that decodes and trains at once, decoding
 import argparse
 import ast
 import importlib
-import json
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jcc.benchmark.measuring import machine, spread
+from vae_jcc.benchmark.measuring import spread, write_measurements
 from vae_jcc.data.pipeline import TrainIterator, train_iterator
 from vae_jcc.data.sources import Source, open_source
 from vae_jcc.memory import use_huge_pages
@@ -125,11 +124,8 @@ def main() -> None:
             iterator.close()
     for name, values in result.items():
         print(f"{name:>18}  {values['median']:.4g} ({values['min']:.4g}-{values['max']:.4g})")
-    if arguments.json:
-        settings = {k: v for k, v in vars(arguments).items() if k != "json"}
-        with open(arguments.json, "w") as file:
-            json.dump({"settings": settings} | result | machine("jax", "numpy", "grain", "pillow"), file, indent=1)
-            file.write("\n")
+    settings = {k: v for k, v in vars(arguments).items() if k != "json"}
+    write_measurements(arguments.json, {"settings": settings} | result, "jax", "numpy", "grain", "pillow")
 
 
 if __name__ == "__main__":

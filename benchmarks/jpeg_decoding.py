@@ -13,7 +13,6 @@ A library that is not installed is left out and named.
 
 import argparse
 import io
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vae_jcc.benchmark.measuring import machine, spread
+from vae_jcc.benchmark.measuring import spread, write_measurements
 from vae_jcc.data.crop import Crop, RandomResizedCrop
 from vae_jcc.data.images import decode_image
 from vae_jcc.data.order import Shard
@@ -181,11 +180,8 @@ def main() -> None:
     for name, row in result.items():
         rate, ratio = row["images_per_s"]["median"], row["ratio"]
         print(f"{name:24} {rate:8.0f} images/s  {ratio['median']:.2f}x ({ratio['min']:.2f}-{ratio['max']:.2f})")
-    if arguments.json:
-        settings = {k: v for k, v in vars(arguments).items() if k != "json"}
-        with open(arguments.json, "w") as file:
-            json.dump({"settings": settings, "methods": result} | machine("pillow", "numpy"), file, indent=1)
-            file.write("\n")
+    settings = {k: v for k, v in vars(arguments).items() if k != "json"}
+    write_measurements(arguments.json, {"settings": settings, "methods": result}, "pillow", "numpy")
 
 
 if __name__ == "__main__":

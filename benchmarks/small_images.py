@@ -8,7 +8,6 @@ rounds; the ratio is taken round by round.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vae_jcc.benchmark.measuring import machine, seconds, spread
+from vae_jcc.benchmark.measuring import seconds, spread, write_measurements
 from vae_jcc.models.convolution import conv_general_dilated
 
 # (rows and columns, channels in, channels out, stride) of 3x3 kernels
@@ -81,11 +80,8 @@ def main() -> None:
                 f"{side}x{side}x{c_in} to {c_out}, stride {stride}, {name:9} XLA {xla_ms['median']:7.1f} ms, "
                 f"ours {our_ms['median']:6.1f} ms, {ratio['median']:.1f}x ({ratio['min']:.1f}-{ratio['max']:.1f})"
             )
-    if arguments.json:
-        settings = {k: v for k, v in vars(arguments).items() if k != "json"}
-        with open(arguments.json, "w") as file:
-            json.dump({"settings": settings, "shapes": rows} | machine("jax", "jaxlib"), file, indent=1)
-            file.write("\n")
+    settings = {k: v for k, v in vars(arguments).items() if k != "json"}
+    write_measurements(arguments.json, {"settings": settings, "shapes": rows}, "jax", "jaxlib")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What measurements share: clocks, memory, statistics, and what a result says of its machine."""
 
+import json
 import os
 import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,12 @@ def machine(*packages: str) -> dict[str, Any]:
         "load_average": os.getloadavg()[0],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
+
+
+def write_measurements(path: str, result: Mapping[str, Any], *packages: str) -> None:
+    """Writes a result as JSON, with the machine and the versions of the named packages; to a path of "", nothing."""
+    if path:
+        Path(path).write_text(json.dumps(dict(result) | machine(*packages), indent=1) + "\n")
 
 
 def _processor() -> str:
