@@ -105,6 +105,24 @@ def test_a_stream_costs_less_than_its_files(edge: EdgeEncoder, pictures: np.ndar
     assert len(stream) <= payload + 24 + 2 * len(pictures)
 
 
+def test_joined_pictures_come_back_in_order(edge: EdgeEncoder, receiver: Receiver, rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (300, 16, 24, 3), np.uint8)  # more than a group
+    stream, joined = edge.compress_stream(images), edge.compress_stream(images, joined=True)
+    assert len(joined) < len(stream) - len(images)
+    expected = receiver.symbols(stream)
+    assert np.array_equal(np.stack(receiver.symbols(joined)), np.stack(expected))
+    assert np.array_equal(np.stack(edge.symbols(images)), np.stack(expected))
+    np.testing.assert_array_equal(receiver.classify(joined), receiver.classify(stream))
+    files = edge.compress(images[:2])
+    mixed = receiver.symbols([files[0], joined, files[1]])
+    assert len(mixed) == 302
+    assert np.array_equal(np.stack(mixed), np.stack([expected[0], *expected, expected[1]]))
+    with pytest.raises(ValueError, match="images of one size: this one has 16 x 24 pixels, the first 5 x 9"):
+        edge.compress_stream([np.zeros((5, 9, 3), np.uint8), images[0]], joined=True)
+    with pytest.raises(ValueError, match="needs images"):
+        edge.compress_stream([], joined=True)
+
+
 def test_nothing_in_nothing_out(edge: EdgeEncoder, receiver: Receiver) -> None:
     assert edge.compress([]) == []
     assert receiver.classify([]).shape == (0, 3)
@@ -144,14 +162,16 @@ def test_another_models_bytes_are_refused(
 ) -> None:
     make_tiny(tmp_path / "other", seed=1)
     other = Receiver.load(tmp_path / "other")
-    for data in (edge.compress(pictures[0]), edge.compress_stream(pictures)):
+    streams = [edge.compress_stream(pictures, joined) for joined in (False, True)]
+    for data in (edge.compress(pictures[0]), *streams):
         for method in (other.classify, other.symbols, other.reconstruct, other.inspect):
             with pytest.raises(BitstreamError, match="model"):
                 method(data)
 
 
 def test_every_truncation_and_bit_flip_is_refused(edge: EdgeEncoder, receiver: Receiver, pictures: np.ndarray) -> None:
-    for data in (edge.compress(pictures[0]), edge.compress_stream(pictures[:2])):
+    streams = [edge.compress_stream(pictures[:2], joined) for joined in (False, True)]
+    for data in (edge.compress(pictures[0]), *streams):
         for length in range(len(data)):
             with pytest.raises(BitstreamError):
                 receiver.symbols(data[:length])
@@ -179,7 +199,8 @@ def test_bytes_come_in_any_buffer(edge: EdgeEncoder, receiver: Receiver, picture
 
 def test_recoding_keeps_the_symbols(edge: EdgeEncoder, receiver: Receiver, rng: np.random.Generator) -> None:
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((16, 16), (9, 31), (16, 16))]
-    for data in (edge.compress(images[1]), edge.compress_stream(images)):
+    joined = edge.compress_stream(images[::2], joined=True)
+    for data in (edge.compress(images[1]), joined, edge.compress_stream(images)):
         assert receiver.recode(data, "range") == data
     with pytest.raises(ValueError, match="choose range or tfc"):
         receiver.recode(data, "ans")
@@ -225,6 +246,10 @@ def test_inspect_accounts_for_every_byte(edge: EdgeEncoder, receiver: Receiver, 
     stream = receiver.inspect(edge.compress_stream(pictures))
     assert (stream["kind"], stream["images"]) == ("stream", 5)
     assert stream["channel_bits"][0] > fields["channel_bits"][0]
+    joined = receiver.inspect(edge.compress_stream(pictures, joined=True))
+    assert (joined["kind"], joined["images"], joined["height"]) == ("joined stream", 5, 16)
+    assert joined["channel_bits"] == stream["channel_bits"]
+    assert 0 <= 8 * joined["bytes"]["payload"] - sum(joined["channel_bits"]) <= 16
 
 
 def test_a_model_without_a_decoder_says_so(tiny_copy: Path, edge: EdgeEncoder, pictures: np.ndarray) -> None:

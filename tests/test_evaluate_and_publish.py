@@ -131,6 +131,8 @@ def test_real_bytes_stay_near_the_estimate(folder, test_source):
     estimated = result["bpp_estimated"] * 28 * 28 * n
     assert estimated < 8 * result["bytes_payload"] <= 1.01 * estimated + 5 * n
     assert 0 < result["bytes_stream"] - result["bytes_payload"] <= 2 * n + 24
+    groups = -(-n // 64)  # each has a record and the end of a message; the stream a header
+    assert estimated < 8 * result["bytes_joined"] <= 1.01 * estimated + 8 * (6 * groups + 24)
 
 
 def test_logits_from_bytes_equal_logits_from_rounding_in_the_graph(config, variables, test_source):

@@ -1,15 +1,15 @@
 """The edge: pictures in, bytes out.
 
-images u8 --group by size--> [B, H, W, C] --encoder--> symbols --codec--> payloads --container--> bytes
+images u8 --sort by size--> [B, H, W, C] --encoder--> symbols --codec--> payloads --container--> bytes
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import pack_file, pack_stream
+from vae_jcc.coding import JoinedWriter, pack_file, pack_stream
 from vae_jcc.grouping import by_key
 
 Images = np.ndarray | Sequence[np.ndarray]
@@ -86,29 +86,61 @@ class EdgeEncoder:
             for payload, image in zip(self._payloads(pictures), pictures, strict=True)
         ]
 
-    def compress_stream(self, images: Images) -> bytes:
+    def compress_stream(self, images: Images, joined: bool = False) -> bytes:
         """Returns one stream, with one header for all, of uint8 [B, H, W, C] or a sequence of [H, W, C] of any sizes.
 
+        Args:
+            images: the pictures.
+            joined: code many pictures in each payload; they have one size then. A small picture costs some 11 bits
+                less, and cannot be taken out of the stream without its group.
+
         Raises:
-            ValueError: as `compress`, or there is no picture.
+            ValueError: as `compress`, there is no picture, or sizes differ where pictures are to be joined.
         """
         pictures = self._checked(images)
         sizes = [(image.shape[0], image.shape[1]) for image in pictures]
-        return pack_stream(self._payloads(pictures), self.artifact.fingerprint, sizes, self._codec.coder_id)
+        if not joined:
+            return pack_stream(self._payloads(pictures), self.artifact.fingerprint, sizes, self._codec.coder_id)
+        writer = self.joined_writer()
+        for symbols, size in zip(self.symbols(pictures), sizes, strict=True):
+            writer.add(symbols, size)
+        return writer.finish()
+
+    def joined_writer(self) -> JoinedWriter:
+        """Returns what makes a joined stream of the results of `symbols`, a few pictures at a time."""
+        return JoinedWriter(self._codec, self.artifact.fingerprint)
+
+    def symbols(self, images: Images) -> list[np.ndarray]:
+        """Returns the symbols int32 [h, w, c] of each picture of `images`, which `compress_all` codes.
+
+        Raises:
+            ValueError: as `compress`.
+        """
+        pictures = self._checked(images)
+        found = [np.empty(0, np.int32)] * len(pictures)
+        for places, symbols in self._by_size(pictures):
+            for i, one in zip(places, symbols, strict=True):
+                found[i] = one
+        return found
 
     def _payloads(self, pictures: list[np.ndarray]) -> list[bytes]:
         """Codes pictures of one size together; payloads come in the order of the pictures."""
-        from vae_jcc.inference import in_batches
-
         payloads = [b""] * len(pictures)
-        for (height, width, _), places in by_key(image.shape for image in pictures).items():
-            batch = np.stack([pictures[i] for i in places])
-            symbols = in_batches(
-                lambda part: self._encode(self._variables, self._quantizer, part), batch, height * width
-            )
+        for places, symbols in self._by_size(pictures):
             for i, payload in zip(places, self._codec.encode_batch(symbols), strict=True):
                 payloads[i] = payload
         return payloads
+
+    def _by_size(self, pictures: list[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Yields the places of the pictures of each size, and their symbols int32 [B, h, w, c]."""
+        from vae_jcc.inference import in_batches
+
+        for (height, width, _), places in by_key(image.shape for image in pictures).items():
+            batch = np.stack([pictures[i] for i in places])
+            yield (
+                places,
+                in_batches(lambda part: self._encode(self._variables, self._quantizer, part), batch, height * width),
+            )
 
     def _checked(self, images: Images) -> list[np.ndarray]:
         pictures = [np.asarray(image) for image in images]

@@ -12,7 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import ContextCodec, LatentCodec, pack_file, pack_stream
+from vae_jcc.coding import ContextCodec, LatentCodec, images_a_group, pack_file, pack_joined, pack_stream
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, eval_batches
 from vae_jcc.data.sources import Source, SourceInfo, open_source
@@ -134,9 +134,10 @@ def evaluate_artifact(
     Returns:
         "n_images", "top1", "top5", and per pixel: "bpp_estimated" (bits by the prior, or by the context model that
         codes), "bpp_payload" (the entropy coder's bytes), "bpp_file" (stream format, one header for all),
-        "bpp_single_file" (a file for each image);
-        "bytes_payload", "bytes_stream" in all; and "payload_overhead", payload bits over estimated bits. Of a model
-        that codes with a context model also "context_params", the numbers that a device needs besides the encoder's.
+        "bpp_joined" (the same in joined messages), "bpp_single_file" (a file for each image);
+        "bytes_payload", "bytes_stream", "bytes_joined" in all; and "payload_overhead", payload bits over estimated
+        bits. Of a model that codes with a context model also "context_params", the numbers that a device needs besides
+        the encoder's.
 
     Raises:
         ValueError: the source's channels or classes do not fit, it is empty, or the dead zone cannot be.
@@ -149,7 +150,7 @@ def evaluate_artifact(
     quantizer, codec = artifact.quantizer.with_dead_zone(dead_zone), artifact.make_codec()
     estimate = (lambda s: codec.bits(s).sum(axis=(1, 2, 3))) if artifact.context else _make_estimate_fn(artifact)
 
-    ranks, bits, payloads, sizes = [], [], [], []
+    ranks, bits, payloads, groups, sizes = [], [], [], [], []
     image_size, margin = evaluation_view(artifact, source.info)
     for batch in eval_batches(
         source,
@@ -164,6 +165,7 @@ def evaluate_artifact(
         ranks.append(ranks_of_truth(np.asarray(classify(receiver, quantizer, decoded))[keep], batch["label"][keep]))
         bits.append(np.asarray(estimate(decoded))[keep])
         payloads += coded
+        groups += _joined_through_bytes(codec, decoded[keep], images.shape[1:3])
         sizes += [images.shape[1:3]] * len(coded)
         if progress is not None:
             progress(len(payloads))
@@ -171,7 +173,7 @@ def evaluate_artifact(
         raise ValueError(f"{source.info.name} has no images in this split.")
     rank, estimated = np.concatenate(ranks), float(np.concatenate(bits).astype(np.float64).sum())
     result = {"n_images": len(payloads), "top1": float(np.mean(rank == 0)), "top5": float(np.mean(rank < 5))}
-    result |= _rates(artifact.fingerprint, payloads, sizes, estimated)
+    result |= _rates(artifact.fingerprint, payloads, groups, sizes, estimated)
     if artifact.context:
         result["context_params"] = sum(t.size for t in artifact.read_context().values())
     return result
@@ -189,9 +191,30 @@ def _through_bytes(
     """
     coded, decoded = codec.encode_batch(symbols[keep]), symbols.copy()
     decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
-    if not np.array_equal(decoded, symbols):
-        raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
+    _check_same(decoded, symbols)
     return coded, decoded
+
+
+def _joined_through_bytes(
+    codec: LatentCodec | ContextCodec, symbols: np.ndarray, size: tuple[int, int]
+) -> list[tuple[int, bytes]]:
+    """Returns the groups of a joined stream of symbols [B, h, w, c], of images of `size`.
+
+    Raises:
+        RuntimeError: bytes did not decode to the symbols that were coded.
+    """
+    groups = []
+    for start in range(0, len(symbols), images_a_group(*size)):
+        part = symbols[start : start + images_a_group(*size)]
+        payload = codec.encode_joined(part)
+        _check_same(codec.decode_joined(payload, len(part), symbols.shape[1:3]), part)
+        groups.append((len(part), payload))
+    return groups
+
+
+def _check_same(decoded: np.ndarray, coded: np.ndarray) -> None:
+    if not np.array_equal(decoded, coded):
+        raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
 
 
 def ranks_of_truth(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -213,19 +236,26 @@ def ranks_of_truth(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _rates(
-    fingerprint: bytes, payloads: list[bytes], sizes: list[tuple[int, int]], estimated: float
+    fingerprint: bytes,
+    payloads: list[bytes],
+    groups: list[tuple[int, bytes]],
+    sizes: list[tuple[int, int]],
+    estimated: float,
 ) -> dict[str, float]:
-    """Returns what images of `sizes` cost, by estimated bits, payload, stream and files of their own."""
+    """Returns what images cost by estimated bits, payload, streams and files of their own; all have one size."""
     pixels, payload = sum(h * w for h, w in sizes), sum(map(len, payloads))
     stream = len(pack_stream(payloads, fingerprint, sizes))
+    joined = len(pack_joined(groups, fingerprint, sizes[0]))
     singles = sum(len(pack_file(p, fingerprint, h, w)) for p, (h, w) in zip(payloads, sizes, strict=True))
     return {
         "bpp_estimated": bits_per_pixel(estimated, pixels, 1),
         "bpp_payload": bits_per_pixel(8.0 * payload, pixels, 1),
         "bpp_file": bits_per_pixel(8.0 * stream, pixels, 1),
+        "bpp_joined": bits_per_pixel(8.0 * joined, pixels, 1),
         "bpp_single_file": bits_per_pixel(8.0 * singles, pixels, 1),
         "bytes_payload": payload,
         "bytes_stream": stream,
+        "bytes_joined": joined,
         "payload_overhead": 8.0 * payload / estimated,
     }
 

@@ -200,7 +200,8 @@ def describe_system(
     encoder_variables = {k: variables[k]["encoder"] for k in ("params", "batch_stats")}
     macs = count_macs(encoder.apply, encoder_variables, jnp.zeros((1, *image_shape)))
     context = config.entropy.context.kind
-    figures = ["top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file", *(["context_params"] if context else [])]
+    figures = ["top1", "top5", "bpp_estimated", "bpp_payload", "bpp_file", "bpp_joined"]
+    figures += ["context_params"] if context else []
     return {
         "system": f"vae_jcc/{config.name}" + (f", {context} context" if context else ""),
         "dataset": evaluation["dataset"],

@@ -6,8 +6,9 @@ bytes --container--> payloads --codec--> symbols --classifier--> probabilities
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,13 @@ from vae_jcc.coding import (
     MAX_PIXELS,
     ContextCodec,
     Header,
+    JoinedWriter,
     LatentCodec,
     pack_file,
     pack_stream,
     peek,
     unpack_file,
+    unpack_joined,
     unpack_stream,
 )
 from vae_jcc.grouping import by_key
@@ -29,6 +32,15 @@ from vae_jcc.grouping import by_key
 Buffer = bytes | bytearray | memoryview
 Data = Buffer | Sequence[Buffer]
 Size = tuple[int, int]
+
+
+class _Message(NamedTuple):
+    """A payload and what is needed to decode it: of one image, or in a joined stream of several of one size."""
+
+    payload: bytes
+    images: int
+    size: Size
+    coder_id: int
 
 
 class Receiver:
@@ -108,31 +120,37 @@ class Receiver:
             BitstreamError: see above, or this coder cannot be used; the message says why.
             ValueError: there is no such coder.
         """
-        codec = self._codec(coder)
-        header, payloads, sizes = self._unpack(bytes(data))
-        decoded = self._decode_payloads(payloads, sizes, [header.coder_id] * header.count)
+        codec, fingerprint = self._codec(coder), self.artifact.fingerprint
+        header, messages = self._unpack(bytes(data))
+        decoded, sizes = self._decode_messages(messages)
+        if header.kind == "joined stream":
+            writer = JoinedWriter(codec, fingerprint)
+            for symbols, size in zip(decoded, sizes, strict=True):
+                writer.add(symbols, size)
+            return writer.finish()
+        payloads = [b""] * header.count
         for places in by_key(symbols.shape for symbols in decoded).values():
             for i, payload in zip(places, codec.encode_batch(np.stack([decoded[i] for i in places])), strict=True):
                 payloads[i] = payload
         if header.kind == "stream":
-            return pack_stream(payloads, self.artifact.fingerprint, sizes, codec.coder_id)
-        return pack_file(payloads[0], self.artifact.fingerprint, *sizes[0], codec.coder_id)
+            return pack_stream(payloads, fingerprint, sizes, codec.coder_id)
+        return pack_file(payloads[0], fingerprint, *sizes[0], codec.coder_id)
 
     def inspect(self, data: Buffer) -> dict[str, Any]:
         """Returns what a file or stream is made of, as JSON values; runs no network.
 
         Returns:
-            "kind" ("file" or "stream"), "format" (its version), "coder" (a name in CODERS), "fingerprint" (the model's,
-            hexadecimal), "images", "height" and "width" (None where sizes differ), "latent" ([h, w, c] or None),
-            "bytes" ("payload"; "header", which is all that stands around the payloads, a stream's index and the
-            checksum too; "total"), "bpp_payload", "bpp_file", and "channel_bits": what each latent channel costs by the
-            codec's exact code length. Their sum is the payload but for the coder's last few bits an image.
+            "kind" ("file", "stream" or "joined stream"), "format" (its version), "coder" (a name in CODERS),
+            "fingerprint" (the model's, hexadecimal), "images", "height" and "width" (None where sizes differ), "latent"
+            ([h, w, c] or None), "bytes" ("payload"; "header", which is all that stands around the payloads, a stream's
+            index and the checksum too; "total"), "bpp_payload", "bpp_file", and "channel_bits": what each latent
+            channel costs by the codec's exact code length. Their sum is the payload but for the last few bits of each.
         """
         data = bytes(data)
-        header, payloads, sizes = self._unpack(data)
-        decoded = self._decode_payloads(payloads, sizes, [header.coder_id] * header.count)
+        header, messages = self._unpack(data)
+        decoded, sizes = self._decode_messages(messages)
         bits = self._codec(CODERS[header.coder_id]).bits
-        payload, pixels = sum(map(len, payloads)), sum(height * width for height, width in sizes)
+        payload, pixels = sum(len(m.payload) for m in messages), sum(height * width for height, width in sizes)
         shapes = {symbols.shape for symbols in decoded}
         channel_bits = np.sum([bits(symbols[None]).sum(axis=(0, 1, 2)) for symbols in decoded], axis=0)
         return {
@@ -158,33 +176,39 @@ class Receiver:
     def _is_single(self, data: Data) -> bool:
         return isinstance(data, Buffer) and peek(bytes(data)).kind == "file"
 
-    def _unpack(self, data: bytes) -> tuple[Header, list[bytes], list[Size]]:
-        fingerprint = self.artifact.fingerprint
+    def _unpack(self, data: bytes) -> tuple[Header, list[_Message]]:
+        fingerprint, limit = self.artifact.fingerprint, self._max_pixels
         header = peek(data)
         if header.kind == "stream":
-            return unpack_stream(data, fingerprint, max_pixels=self._max_pixels)
-        header, payload = unpack_file(data, fingerprint, max_pixels=self._max_pixels)
-        assert header.height is not None and header.width is not None  # a file holds one picture, so one size
-        return header, [payload], [(header.height, header.width)]
+            header, payloads, sizes = unpack_stream(data, fingerprint, max_pixels=limit)
+            return header, [_Message(p, 1, s, header.coder_id) for p, s in zip(payloads, sizes, strict=True)]
+        if header.kind == "joined stream":
+            header, groups = unpack_joined(data, fingerprint, max_pixels=limit)
+        else:
+            header, payload = unpack_file(data, fingerprint, max_pixels=limit)
+            groups = [(1, payload)]
+        assert header.height is not None and header.width is not None  # one size for all
+        return header, [_Message(p, n, (header.height, header.width), header.coder_id) for n, p in groups]
 
     def _decode(self, data: Data) -> tuple[list[np.ndarray], list[Size]]:
         """Returns the symbols [h, w, c] and (H, W) of each picture."""
-        payloads, sizes, coder_ids = [], [], []
-        for item in [data] if isinstance(data, Buffer) else data:
-            header, more_payloads, more_sizes = self._unpack(bytes(item))
-            payloads += more_payloads
-            sizes += more_sizes
-            coder_ids += [header.coder_id] * header.count
-        return self._decode_payloads(payloads, sizes, coder_ids), sizes
+        items = [data] if isinstance(data, Buffer) else data
+        return self._decode_messages([message for item in items for message in self._unpack(bytes(item))[1]])
 
-    def _decode_payloads(self, payloads: list[bytes], sizes: list[Size], coder_ids: list[int]) -> list[np.ndarray]:
-        decoded = [np.empty(0, np.int32)] * len(payloads)
-        grids = (self.artifact.grid(*size) for size in sizes)
-        for (coder_id, grid), places in by_key(zip(coder_ids, grids, strict=True)).items():
-            batch = self._codec(CODERS[coder_id]).decode_batch([payloads[i] for i in places], grid)
-            for i, symbols in zip(places, batch, strict=True):
-                decoded[i] = symbols
-        return decoded
+    def _decode_messages(self, messages: list[_Message]) -> tuple[list[np.ndarray], list[Size]]:
+        """Returns the symbols [h, w, c] and (H, W) of each picture, in the order of the messages."""
+        decoded: list[list[np.ndarray]] = [[] for _ in messages]
+        alike = by_key((m.coder_id, self.artifact.grid(*m.size), m.images) for m in messages)
+        for (coder_id, grid, images), places in alike.items():
+            codec = self._codec(CODERS[coder_id])
+            if images == 1:
+                batch = codec.decode_batch([messages[i].payload for i in places], grid)
+                for i, symbols in zip(places, batch, strict=True):
+                    decoded[i] = [symbols]
+            else:
+                for i in places:
+                    decoded[i] = list(codec.decode_joined(messages[i].payload, images, grid))
+        return list(chain.from_iterable(decoded)), [m.size for m in messages for _ in range(m.images)]
 
     def _by_size(
         self, decoded: list[np.ndarray], sizes: list[Size], run: Callable[[np.ndarray, Size], Any]

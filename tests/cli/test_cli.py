@@ -123,9 +123,26 @@ def test_bad_pictures_spoil_nothing_else(folder: Path, model: str, stream: bool,
         assert len(list(Path("out").rglob("*.vjc"))) == 3
 
 
-def test_no_stream_is_written_of_nothing(folder: Path, model: str) -> None:
-    assert main(["encode", "--model", model, "nowhere.png", "--stream", "-o", "all.vjc"]) == 1
+@pytest.mark.parametrize("joined", [[], ["--joined"]])
+def test_no_stream_is_written_of_nothing(folder: Path, model: str, joined: list[str]) -> None:
+    assert main(["encode", "--model", model, "nowhere.png", "--stream", *joined, "-o", "all.vjc"]) == 1
     assert not Path("all.vjc").exists()
+
+
+def test_a_joined_stream_holds_pictures_of_one_size(folder: Path, model: str, capsys: Capture) -> None:
+    assert main(["encode", "--model", model, "pics", "--stream", "-o", "plain.vjc"]) == 0
+    assert main(["encode", "--model", model, "pics", "grey.png", "--stream", "--joined", "-o", "joined.vjc"]) == 1
+    (line,) = _errors(capsys)
+    assert line.startswith("vae-jcc: grey.png: A joined stream holds images of one size")
+    plain, joined = Path("plain.vjc").read_bytes(), Path("joined.vjc").read_bytes()
+    assert len(joined) < len(plain)
+    receiver = Receiver.load(model)
+    np.testing.assert_array_equal(np.stack(receiver.symbols(joined)), np.stack(receiver.symbols(plain)))
+    assert main(["inspect", "--model", model, "joined.vjc"]) == 0
+    assert "joined stream, format 1, 3 image(s), 16 x 16 pixels" in capsys.readouterr().out
+    assert main(["classify", "--model", model, "joined.vjc"]) == 0
+    assert main(["encode", "--model", model, "pics", "--joined", "-o", "out"]) == 1
+    assert "give --stream too" in capsys.readouterr().err
 
 
 def test_encode_json_and_resize(folder: Path, model: str, capsys: Capture) -> None:
@@ -392,6 +409,10 @@ def test_evaluate_prints_and_writes_the_figures(
     files = EdgeEncoder.load(model).compress([np.asarray(Image.open(p)) for p in sorted(Path("test").rglob("*.png"))])
     assert figures["bytes_payload"] == sum(len(file) - 10 for file in files)
     assert figures["bpp_single_file"] == pytest.approx(8 * sum(map(len, files)) / (6 * 256))
+    # Coded in batches of four: two groups where a stream of all six has one.
+    joined = EdgeEncoder.load(model).compress_stream(pictures[[0, 0, 1, 1]], joined=True)
+    assert len(joined) < figures["bytes_joined"] < figures["bytes_stream"]
+    assert f"{figures['bpp_joined']:.4f} bpp file: joined stream" in text
     right = np.argmax(Receiver.load(model).classify(files), axis=1) == np.repeat([0, 1, 2], 2)
     assert figures["top1"] == pytest.approx(right.mean())
     assert main([*arguments, "--json", "-"]) == 0

@@ -1,7 +1,11 @@
 """A second context decoder, in plain Python, written from docs/bitstream.md (section 7) alone."""
 
 import importlib.util
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,7 +190,22 @@ def random_tensors(rng, kind, rows):
     return tensors
 
 
-@pytest.mark.parametrize(
+class Turns:
+    """Section 9: at each place every image takes a slot of the message, one after the other."""
+
+    def __init__(self, message, images):
+        self.message, self.images, self.changed, self.now = message, images, threading.Condition(), 0
+
+    def slot(self, image, row):
+        with self.changed:
+            self.changed.wait_for(lambda: self.now == image)
+            slot = self.message.slot(row)
+            self.now = (self.now + 1) % self.images
+            self.changed.notify_all()
+        return slot
+
+
+KINDS = pytest.mark.parametrize(
     ("kind", "make", "read"),
     [
         ("serial", SerialContext, read_serial),
@@ -194,6 +213,32 @@ def random_tensors(rng, kind, rows):
         ("hyperprior", HyperpriorContext, read_hyperprior),
     ],
 )
+
+
+@KINDS
+def test_reads_joined_context_messages(kind, make, read, rng):
+    rows, (height, width), images = (4, 3, 6), (3, 4), 3
+    tables = CodingTables.build([np.full(n - 1, 1.0) for n in rows], [-1, 0, -3], [0.5] * 3)
+    tensors = random_tensors(rng, kind, rows)
+    symbols = rng.integers(-3, 4, (images, height, width, 3)).astype(np.int32)
+    payload = ContextCodec(tables, make(tensors)).encode_joined(symbols)
+    model = list(zip(tables.minima, tables.counts, strict=True))
+    turns = Turns(_reference().Message(payload), images)
+
+    def read_one(image):
+        reader = Reader(b"", model, height, width)
+        reader.message = SimpleNamespace(slot=partial(turns.slot, image))
+        return read(reader, tensors, height, width)
+
+    with ThreadPoolExecutor(images) as pool:
+        each = list(pool.map(read_one, range(images)))
+    cells = [(i, j, b) for i in range(height) for j in range(width) for b in range(images)]
+    slots = [[each[b][k][i][j] for i, j, b in cells] for k in range(len(rows))]
+    found = _reference().read_excesses(turns.message, slots, model)
+    assert _reference().apart(found, images, height, width) == symbols.tolist()
+
+
+@KINDS
 def test_reads_the_librarys_context_messages(kind, make, read, rng):
     rows, (height, width) = (4, 3, 6), (3, 5)
     tables = CodingTables.build([np.full(n - 1, 1.0) for n in rows], [-1, 0, -3], [0.5] * 3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jcc.coding import CodingTables, LatentCodec, pack_file, pack_stream, unpack_file, unpack_stream
+from vae_jcc.coding import CodingTables, LatentCodec, pack_file, pack_joined, pack_stream, unpack_file, unpack_stream
 
 
 def read_tables(data: bytes) -> list[tuple[int, list[int]]]:
@@ -61,6 +61,21 @@ def read_payload(payload: bytes, rows: list[tuple[int, list[int]]], height: int,
     return [[[plane[y * width + x] for plane in symbols] for x in range(width)] for y in range(height)]
 
 
+def read_joined(payload: bytes, rows: list[tuple[int, list[int]]], images: int, height: int, width: int) -> list:
+    """Section 9: returns the symbols [image][h][w][c]."""
+    message = Message(payload)
+    slots = [[message.slot(counts) for _ in range(height * width * images)] for _, counts in rows]
+    return apart(read_excesses(message, slots, rows), images, height, width)
+
+
+def apart(symbols: list[list[int]], images: int, height: int, width: int) -> list:
+    """Section 9: returns [image][h][w][c] of [c][h * w * images], in which an image's neighbour is another image."""
+    return [
+        [[[plane[(y * width + x) * images + b] for plane in symbols] for x in range(width)] for y in range(height)]
+        for b in range(images)
+    ]
+
+
 def read_excesses(message: Message, slots: list[list[int]], rows: list[tuple[int, list[int]]]) -> list[list[int]]:
     """Section 6: returns the symbols of slots, each [c][h * w]."""
     escaped = [(k, i) for k, (_, counts) in enumerate(rows) for i, s in enumerate(slots[k]) if s == len(counts) - 1]
@@ -87,7 +102,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def read_container(data: bytes, fingerprint: bytes) -> list[tuple[int, int, bytes]]:
     """Sections 1 and 2: returns (height, width, payload) of each image of a file or stream."""
-    assert data[0] == 0xCA and data[1] >> 5 == 1 and data[1] & 7 == 0 and data[2:4] == fingerprint[:2]
+    assert data[0] == 0xCA and data[1] >> 5 == 1 and data[1] & 3 == 0 and data[2:4] == fingerprint[:2]
     assert zlib.crc32(fingerprint + data[:-4]) == int.from_bytes(data[-4:], "little")
     stream, differ, at, end = data[1] & 16, data[1] & 8, 4, len(data) - 4
     count, height, width, shortest = 1, 0, 0, 0
@@ -98,6 +113,8 @@ def read_container(data: bytes, fingerprint: bytes) -> list[tuple[int, int, byte
         width, at = _varint(data, at)
     if not stream:
         return [(height, width, data[at:end])]
+    if data[1] & 4:
+        return _read_groups(data, at, count)
     shortest, at = _varint(data, at)
     records = []
     for _ in range(count):
@@ -112,6 +129,22 @@ def read_container(data: bytes, fingerprint: bytes) -> list[tuple[int, int, byte
         at += length
     assert at == end
     return images
+
+
+def _read_groups(data: bytes, at: int, count: int) -> list[tuple[int, int, bytes]]:
+    """Section 2, joined: returns the place of a group's first image, their number, and the payload."""
+    records, done, groups = [], 0, []
+    while done < count:
+        images, at = _varint(data, at)
+        length, at = _varint(data, at)
+        records.append((done, images, length))
+        done += images
+    assert done == count
+    for first, images, length in records:
+        groups.append((first, images, data[at : at + length]))
+        at += length
+    assert at == len(data) - 4
+    return groups
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bitstream.md"
@@ -153,11 +186,26 @@ def test_reads_the_containers(make_tables, draw):
         assert read_container(pack_stream(payloads, fingerprint, sizes), fingerprint) == expected
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 12), (1, 1, 1), (3, 7, 2)])
+def test_reads_joined_messages(shape, make_tables, draw, tmp_path):
+    height, width, channels = shape
+    tables = make_tables(channels)
+    symbols = draw(tables, 5, height, width)
+    symbols[0, 0, 0, 0], symbols[1, -1, -1, -1] = -(2**31), 2**31 - 1
+    tables.save(tmp_path / "tables")
+    rows = read_tables((tmp_path / "tables").read_bytes())
+    groups = [(n, LatentCodec(tables).encode_joined(part)) for n, part in ((2, symbols[:2]), (3, symbols[2:]))]
+    fingerprint = tables.fingerprint()
+    found = read_container(pack_joined(groups, fingerprint, (30, 200)), fingerprint)
+    assert [(images, payload) for _, images, payload in found] == groups
+    for first, images, payload in found:
+        assert read_joined(payload, rows, images, height, width) == symbols[first : first + images].tolist()
+
+
 def test_the_documents_example_is_what_both_read_and_the_library_writes():
     text = DOCUMENT.read_text()
-    hexes = {
-        m[1]: bytes.fromhex(m[2]) for m in re.finditer(r"```(table|payload|file|stream)\n(.*?)```", text, re.DOTALL)
-    }
+    blocks = re.finditer(r"```(table|payload|file|stream|joined)\n(.*?)```", text, re.DOTALL)
+    hexes = {m[1]: bytes.fromhex(m[2]) for m in blocks}
     counts = (np.array([4194304, 8388608, 4194303, 1]), np.array([12582912, 4194304]))
     tables, fingerprint = CodingTables((-1, 0), counts), bytes(range(32))
     symbols = [[[0, 0], [1, 0], [-1, -3]]]
@@ -167,11 +215,15 @@ def test_the_documents_example_is_what_both_read_and_the_library_writes():
     assert hexes["file"] == pack_file(payload, fingerprint, 17, 300)
     assert hexes["stream"] == pack_stream([payload] * 2, fingerprint, [(17, 300)] * 2)
     assert read_payload(hexes["payload"], read_tables(hexes["table"]), 1, 3) == symbols
+    joined = LatentCodec(tables).encode_joined(np.array([symbols] * 2, np.int32))
+    assert hexes["joined"] == pack_joined([(2, joined)], fingerprint, (17, 300))
+    assert read_container(hexes["joined"], fingerprint) == [(0, 2, joined)]
+    assert read_joined(joined, read_tables(hexes["table"]), 2, 1, 3) == [symbols] * 2
     assert read_container(hexes["file"], fingerprint) == [(17, 300, payload)]
     assert read_container(hexes["stream"], fingerprint) == [(17, 300, payload)] * 2
     assert unpack_file(hexes["file"], fingerprint)[1] == payload
     assert unpack_stream(hexes["stream"], fingerprint)[1:] == ([payload] * 2, [(17, 300)] * 2)
     # The prose states the same numbers.
-    for kind in ("payload", "file", "stream"):
+    for kind in ("payload", "file", "stream", "joined"):
         assert f"{len(hexes[kind])} bytes" in text
     assert f"{tables.expected_bits(np.array(symbols, np.int32)):.1f} bits" in text

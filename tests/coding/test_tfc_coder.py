@@ -181,6 +181,10 @@ def test_round_trip(shape, make_tables, draw):
     for image, payload in zip(symbols[:4], payloads, strict=False):
         assert write_payload(slots_of(image, tables)) == payload
         np.testing.assert_array_equal(read_payload(payload, tables, height, width), image)
+    joined = codec.encode_joined(symbols)
+    np.testing.assert_array_equal(codec.decode_joined(joined, 20, (height, width)), symbols)
+    in_one = symbols.transpose(1, 2, 0, 3).reshape(height * width, 20, channels)
+    np.testing.assert_array_equal(read_payload(joined, tables, height * width, 20), in_one)
 
 
 @needs_tfc

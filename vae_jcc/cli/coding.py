@@ -19,6 +19,8 @@ Load = Callable[[Input], np.ndarray]
 
 def encode(options: Namespace) -> int:
     """Codes pictures to a file each, or all of them to one stream."""
+    if options.joined and not options.stream:
+        raise ValueError("--joined is said of a stream: give --stream too.")
     if options.stream and not options.output:
         raise ValueError("--stream makes one file of all pictures: name it with --output.")
     inputs = expand(options.inputs, PICTURES)
@@ -53,6 +55,7 @@ def _encode_files(options: Namespace, inputs: list[Input], edge: EdgeEncoder, lo
 def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, load: Load) -> int:
     payloads: list[bytes] = []
     sizes: list[tuple[int, int]] = []
+    writer = edge.joined_writer()
     done = _Tally()
 
     def store(_: Input, image: np.ndarray, data: bytes) -> None:
@@ -61,10 +64,18 @@ def _encode_stream(options: Namespace, inputs: list[Input], edge: EdgeEncoder, l
         sizes.append((image.shape[0], image.shape[1]))
         done.add(image, 0, f"1 picture -> {options.output}")
 
-    status = Bulk(load, edge.compress_all, store, options.batch_size).run(inputs)
-    if not payloads:
+    def join(_: Input, image: np.ndarray, symbols: np.ndarray) -> None:
+        writer.add(symbols, (image.shape[0], image.shape[1]))
+        done.add(image, 0, f"1 picture -> {options.output}")
+
+    if options.joined:
+        status = Bulk(load, edge.symbols, join, options.batch_size).run(inputs)
+    else:
+        status = Bulk(load, edge.compress_all, store, options.batch_size).run(inputs)
+    if not done.images:
         raise ValueError("No picture could be read, so no stream is written.")
-    data = pack_stream(payloads, edge.artifact.fingerprint, sizes, CODERS.index(options.coder))
+    fingerprint, coder_id = edge.artifact.fingerprint, CODERS.index(options.coder)
+    data = writer.finish() if options.joined else pack_stream(payloads, fingerprint, sizes, coder_id)
     write_bytes(Path(options.output), data)
     done.size = len(data)
     if options.json and options.output != "-":

@@ -82,6 +82,9 @@ def _add_coding(commands: Any) -> None:
     encode.add_argument("--coder", choices=CODERS, default="range", help=f"{_CODER}; default range")
     _add_dead_zone(encode)
     encode.add_argument("--stream", action="store_true", help="all pictures into one file: one header for all")
+    encode.add_argument(
+        "--joined", action="store_true", help="with --stream: many pictures of one size in each message, fewer bytes"
+    )
     _add_resize(encode)
     _add_batch_size(encode, 256)
     _add_json(encode)

@@ -16,6 +16,7 @@ _RATES = {
     "bpp_estimated": "estimated by the prior",
     "bpp_payload": "payload: the entropy coder's bytes",
     "bpp_file": "file: stream format, one header for all",
+    "bpp_joined": "file: joined stream, many images a message",
     "bpp_single_file": "file: one for each image",
 }
 

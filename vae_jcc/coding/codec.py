@@ -89,6 +89,23 @@ class LatentCodec(OneLatent):
                 excesses[b] = excess
         return self._map.to_symbols(slots.reshape(len(payloads), self.tables.channels, height, width), excesses)
 
+    def encode_joined(self, symbols: np.ndarray) -> bytes:
+        """Returns one payload of all latents of int32 [B, h, w, c], any values; B is at least 1.
+
+        It is that of one latent [h * w, B, c]: what stands at a place in each image comes one after the other.
+
+        Raises:
+            ValueError: wrong dtype or shape.
+        """
+        images, height, width, channels = self._map.checked(np.asarray(symbols)).shape
+        return self.encode(symbols.transpose(1, 2, 0, 3).reshape(height * width, images, channels))
+
+    def decode_joined(self, payload: bytes, images: int, shape: tuple[int, int]) -> np.ndarray:
+        """Returns the symbols, int32 [images, h, w, c], of a joined payload; errors as `decode_batch`."""
+        height, width = self._map.checked_grid(shape)
+        symbols = self.decode(payload, (height * width, images))
+        return np.ascontiguousarray(symbols.reshape(height, width, images, -1).transpose(2, 0, 1, 3))
+
     def _goes_in_step(self, images: int) -> bool:
         return images >= _IN_STEP_FROM and self.coder_id == RANGE_CODER
 

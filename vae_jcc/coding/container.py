@@ -1,7 +1,8 @@
-"""What a payload travels in: the file of one image and the stream of many, both in docs/bitstream.md.
+"""What a payload travels in: the file of one image and the streams of many, all in docs/bitstream.md.
 
     file    magic  flags  fingerprint[2]  height  width                                payload            crc32
     stream  magic  flags  fingerprint[2]  count  [height  width]  shortest  count x record  payloads      crc32
+    joined  magic  flags  fingerprint[2]  count  height  width    a record for each group   payloads      crc32
 
 The checksum is taken over the model's whole 32-byte fingerprint and everything before the checksum: it refuses the
 model whose first two bytes happen to agree, and every flipped bit. Reading allocates nothing that is only claimed.
@@ -19,10 +20,14 @@ VERSION = 1
 # 33 million, such as 8,192 x 4,096: whoever knows a model can write a file of a few bytes that announces any size, and
 # the shipped model's classifier takes some 150 bytes of memory a pixel.
 MAX_PIXELS = 2**25
+# Of a group in a joined stream: what has to be in memory at once, at either end. The end of its message and its record
+# cost some 4 bytes, shared out over 128 images of 32 x 32.
+_GROUP_PIXELS, _GROUP_IMAGES = 2**17, 2**10
 
 _MAGIC = 0xCA
-_STREAM, _SIZES_DIFFER = 0x10, 0x08  # bits of the flags byte: version << 5 | stream | sizes differ | coder id
-_VERSION_SHIFT, _CODER_MASK = 5, 0x07
+# Bits of the flags byte: version << 5 | stream | sizes differ | joined | coder id
+_STREAM, _SIZES_DIFFER, _JOINED = 0x10, 0x08, 0x04
+_VERSION_SHIFT, _CODER_MASK = 5, 0x03
 _FINGERPRINT_BYTES, _SHORT_BYTES, _CRC_BYTES = 32, 2, 4
 
 
@@ -32,13 +37,13 @@ class Header:
 
     Attributes:
         version: of the format.
-        kind: "file" (one image) or "stream".
+        kind: "file" (one image), "stream", or "joined stream" (its payloads hold several images each).
         coder_id: which entropy coder made the payloads, a place in `CODERS` (or a newer one).
         fingerprint16: the first two bytes of the model's fingerprint.
         count: number of images.
         height: of every image, in pixels; None in a stream whose sizes differ.
         width: likewise.
-        header_bytes: bytes before the first payload, or in a stream before the first image's record.
+        header_bytes: bytes before the first payload, or in a stream before the index of its payloads.
     """
 
     version: int
@@ -143,15 +148,67 @@ def unpack_stream(
             _check_pixels(height, width, max_pixels)
         sizes.append((height, width))
         lengths.append(shortest + reader.varint())
-    if sum(lengths) != reader.left:
-        problem = "truncated" if sum(lengths) > reader.left else "altered"
-        raise BitstreamError(f"The stream is {problem}: {reader.left} payload bytes, {sum(lengths)} announced.")
-    _verify(data, fingerprint, "altered")
-    payloads = []
-    for length in lengths:
-        payloads.append(data[reader.at : reader.at + length])
-        reader.at += length
-    return header, payloads, sizes
+    return header, _take_payloads(data, fingerprint, reader, lengths), sizes
+
+
+def images_a_group(height: int, width: int) -> int:
+    """Returns how many images of this size one payload of a joined stream may hold: at least 1."""
+    return max(1, min(_GROUP_IMAGES, _GROUP_PIXELS // (height * width)))
+
+
+def pack_joined(
+    groups: Sequence[tuple[int, bytes]], fingerprint: bytes, size: tuple[int, int], coder_id: int = 0
+) -> bytes:
+    """Returns one stream of many images of one size, several of which share a payload.
+
+    An image costs no byte of its own: neither a record nor the end of a message. None can be taken out of it without
+    decoding its group.
+
+    Args:
+        groups: the number of images and the payload of each, from `LatentCodec.encode_joined`.
+        fingerprint: the model's, 32 bytes.
+        size: (height, width) of every image in pixels, as it came in.
+        coder_id: `LatentCodec.coder_id`.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no image.
+    """
+    if not groups:
+        raise ValueError("A stream needs images; got none.")
+    sides, most = b"".join(map(side_bytes, size)), images_a_group(*size)
+    parts = [_start(_STREAM | _JOINED, fingerprint, coder_id), varint_bytes(sum(n for n, _ in groups)), sides]
+    for images, payload in groups:
+        if not 1 <= images <= most:
+            raise ValueError(f"A group holds 1 to {most} images of {size[0]} x {size[1]} pixels, not {images}.")
+        parts += (varint_bytes(images), varint_bytes(len(payload)))
+    return _seal(b"".join([*parts, *(payload for _, payload in groups)]), fingerprint)
+
+
+def unpack_joined(
+    data: bytes, fingerprint: bytes, *, max_pixels: int = MAX_PIXELS
+) -> tuple[Header, list[tuple[int, bytes]]]:
+    """Returns the header of a joined stream and its groups, each a number of images and their payload, all verified.
+
+    Args:
+        data: the whole stream.
+        fingerprint: of the model that is to read it, 32 bytes.
+        max_pixels: largest height * width of one image that is accepted.
+
+    Raises:
+        BitstreamError: the data is not a joined stream of this model, newer, truncated, altered, or too large.
+    """
+    header, reader = _open(data, fingerprint, "joined stream", max_pixels)
+    assert header.height is not None and header.width is not None  # _read_header refuses others
+    most, missing = images_a_group(header.height, header.width), header.count
+    numbers, lengths = [], []
+    while missing:  # a group takes bytes, so a wild count ends at the end of the data
+        images = reader.varint()
+        if not 1 <= images <= min(most, missing):
+            raise BitstreamError(f"The stream is altered: a group of {images} images, where 1 to {most} can be.")
+        numbers.append(images)
+        lengths.append(reader.varint())
+        missing -= images
+    return header, list(zip(numbers, _take_payloads(data, fingerprint, reader, lengths), strict=True))
 
 
 def peek(data: bytes) -> Header:
@@ -166,6 +223,23 @@ def peek(data: bytes) -> Header:
     return _read_header(FieldReader(data, len(data)))
 
 
+def _take_payloads(data: bytes, fingerprint: bytes, reader: FieldReader, lengths: list[int]) -> list[bytes]:
+    """Returns the payloads of a stream, of which nothing but these is left, once the checksum says that they are whole.
+
+    Raises:
+        BitstreamError: they are not.
+    """
+    if sum(lengths) != reader.left:
+        problem = "truncated" if sum(lengths) > reader.left else "altered"
+        raise BitstreamError(f"The stream is {problem}: {reader.left} payload bytes, {sum(lengths)} announced.")
+    _verify(data, fingerprint, "altered")
+    payloads = []
+    for length in lengths:
+        payloads.append(data[reader.at : reader.at + length])
+        reader.at += length
+    return payloads
+
+
 def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[Header, FieldReader]:
     """Reads and checks a header; the reader stands behind it and ends before the checksum."""
     _check_fingerprint(fingerprint)
@@ -176,8 +250,8 @@ def _open(data: bytes, fingerprint: bytes, kind: str, max_pixels: int) -> tuple[
     reader = FieldReader(data, len(data) - _CRC_BYTES)
     header = _read_header(reader)
     if header.kind != kind:
-        hint = "read it with unpack_stream" if header.kind == "stream" else "read it with unpack_file"
-        raise BitstreamError(f"This is a {header.kind}, not a {kind}: {hint}.")
+        reads = {"file": "unpack_file", "stream": "unpack_stream", "joined stream": "unpack_joined"}[header.kind]
+        raise BitstreamError(f"This is a {header.kind}, not a {kind}: read it with {reads}.")
     if header.coder_id >= len(CODERS):
         raise BitstreamError(
             f"The payloads were written by entropy coder {header.coder_id}, which this version does not know: "
@@ -209,9 +283,12 @@ def _read_flags(reader: FieldReader) -> int:
 
 def _read_header(reader: FieldReader) -> Header:
     flags = _read_flags(reader)
-    stream, differ = bool(flags & _STREAM), bool(flags & _SIZES_DIFFER)
-    if differ and not stream:
-        raise BitstreamError("The header is altered: a file has one size, and its flags say that sizes differ.")
+    stream, differ, joined = bool(flags & _STREAM), bool(flags & _SIZES_DIFFER), bool(flags & _JOINED)
+    if differ and (joined or not stream):
+        what = "file" if not stream else "joined stream"
+        raise BitstreamError(f"The header is altered: a {what} has one size, and its flags say that sizes differ.")
+    if joined and not stream:
+        raise BitstreamError("The header is altered: a file has one image, and its flags say that many are joined.")
     short = bytes(reader.byte() for _ in range(_SHORT_BYTES))
     count = reader.varint() if stream else 1
     if not count:
@@ -219,7 +296,7 @@ def _read_header(reader: FieldReader) -> Header:
     height, width = (None, None) if differ else (reader.side(), reader.side())
     return Header(
         version=flags >> _VERSION_SHIFT,
-        kind="stream" if stream else "file",
+        kind="joined stream" if joined else "stream" if stream else "file",
         coder_id=flags & _CODER_MASK,
         fingerprint16=short,
         count=count,

@@ -8,6 +8,7 @@ others, because what it really is comes last in the message. A hyperprior's own 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,17 +60,29 @@ class ContextCodec(OneLatent):
         """
         payloads = []
         for part in self._parts(symbols):
-            planes, slots, escaped = self._map.to_slots(part)
-            counts = self._counts(planes, escaped)
-            side = self._side(planes, escaped)
-            order = self._context.order(part.shape[1:3])
+            planes, escaped, slots, counts, side = self._in_order(part)
             for b in range(len(part)):
-                excess = self._map.fold(planes[b], escaped[b]) if escaped[b].any() else None
-                ordered = counts[b].reshape(len(order), -1)[order]
+                excess = self._map.fold(planes[b], escaped[b])
                 first = None if side is None else (side[0][b], side[1])
-                flat = slots[b].reshape(-1)[order]
-                payloads.append(self._range_coder.encode_with_counts(flat, ordered, excess, first))
+                payloads.append(self._range_coder.encode_with_counts(slots[b], counts[b], excess, first))
         return payloads
+
+    def encode_joined(self, symbols: np.ndarray) -> bytes:
+        """Returns one payload of all latents of int32 [B, h, w, c], any values; B is at least 1.
+
+        What stands at a place in each image comes one after the other; the places are in coding order.
+
+        Raises:
+            ValueError: wrong dtype or shape.
+        """
+        *found, sides = zip(*map(self._in_order, self._parts(symbols)), strict=True)
+        planes, escaped, slots, counts = map(np.concatenate, found)
+        first = None
+        if sides[0] is not None:
+            first = np.concatenate([side[0] for side in sides]).T.reshape(-1), sides[0][1].repeat(len(planes), axis=0)
+        excess = self._map.fold(np.moveaxis(planes, 0, -1), np.moveaxis(escaped, 0, -1))
+        by_place = counts.transpose(1, 0, 2).reshape(-1, counts.shape[-1])
+        return self._range_coder.encode_with_counts(slots.T.reshape(-1), by_place, excess, first)
 
     def decode_batch(self, payloads: Sequence[bytes], shape: tuple[int, int]) -> np.ndarray:
         """Returns the symbols, int32 [B, h, w, c], of payloads that share one latent grid (h, w).
@@ -79,11 +92,29 @@ class ContextCodec(OneLatent):
             ValueError: the shape is not two positive integers.
         """
         height, width = self._map.checked_grid(shape)
-        parts = [
-            self._decode(payloads[start : start + _DECODED_AT_ONCE], height, width)
-            for start in range(0, len(payloads), _DECODED_AT_ONCE)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, height, width, self.tables.channels), np.int32)
+        in_step = isinstance(self._context, SerialContext)
+        make_decoder = BatchDecoder if in_step else self._range_coder.SeparateDecoder
+        parts = [np.empty((0, height, width, self.tables.channels), np.int32)]
+        for start in range(0, len(payloads), _DECODED_AT_ONCE):
+            some = payloads[start : start + _DECODED_AT_ONCE]
+            decoder = make_decoder(some)
+            planes, escaped = self._decode_slots(decoder, len(some), height, width)
+            excesses = {
+                b: decoder.decode_excess(b, int(np.count_nonzero(escaped[b])))
+                for b in np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist()
+            }
+            parts.append(self._map.to_symbols(planes, excesses))
+        return np.concatenate(parts)
+
+    def decode_joined(self, payload: bytes, images: int, shape: tuple[int, int]) -> np.ndarray:
+        """Returns the symbols, int32 [images, h, w, c], of a joined payload; errors as `decode_batch`."""
+        decoder = self._range_coder.JoinedDecoder(payload, images)
+        planes, escaped = self._decode_slots(decoder, images, *self._map.checked_grid(shape))
+        excess = np.zeros(escaped.shape, np.int64)
+        by_place = np.moveaxis(excess, 0, -1), np.moveaxis(escaped, 0, -1)
+        by_place[0][by_place[1]] = decoder.decode_excess(int(np.count_nonzero(escaped)))
+        excesses = {b: excess[b][escaped[b]] for b in np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist()}
+        return self._map.to_symbols(planes, excesses)
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
         """Returns the exact code length of every symbol in bits, float64 [B, h, w, c], of int32 [B, h, w, c].
@@ -113,6 +144,18 @@ class ContextCodec(OneLatent):
         images = max(1, min(_IMAGES_AT_ONCE, _PLACES_AT_ONCE // (symbols.shape[1] * symbols.shape[2])))
         return [symbols[start : start + images] for start in range(0, len(symbols), images)]
 
+    def _in_order(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Any]:
+        """Returns what is coded of symbols int32 [B, h, w, c]; n places are in coding order.
+
+        Returns:
+            planes int32 and escaped bool, each [B, c, h, w]; slots int32 [B, n]; their counts int64 [B, n, slots]; and
+            what `_side` returns.
+        """
+        planes, slots, escaped = self._map.to_slots(part)
+        order = self._context.order(part.shape[1:3])
+        counts = self._counts(planes, escaped).reshape(len(part), len(order), -1)[:, order]
+        return planes, escaped, slots.reshape(len(part), -1)[:, order], counts, self._side(planes, escaped)
+
     def _counts(self, planes: np.ndarray, escaped: np.ndarray) -> np.ndarray:
         """Returns counts int64 [B, c, h, w, slots] of symbols int32 [B, c, h, w], all of them known."""
         return counts_of(self._context.logits(np.where(escaped, 0, planes)))
@@ -124,10 +167,8 @@ class ContextCodec(OneLatent):
         slots, logits = self._context.side(np.where(escaped, 0, planes))
         return slots, counts_of(logits)
 
-    def _decode(self, payloads: Sequence[bytes], height: int, width: int) -> np.ndarray:
-        batch, channels = len(payloads), self.tables.channels
-        in_step = isinstance(self._context, SerialContext)
-        decoder = (BatchDecoder if in_step else self._range_coder.SeparateDecoder)(payloads)
+    def _decode_slots(self, decoder: Any, batch: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the slots int32 that a decoder reads, and which of them are escaped, bool, each [B, c, h, w]."""
         order = self._context.order((height, width))
         minima, last = (np.repeat(x, height * width)[order][:, None] for x in (self._map.minima, self._map.last_slots))
         ordered = np.empty((len(order), batch), np.int32)
@@ -136,7 +177,7 @@ class ContextCodec(OneLatent):
         def read(logits: np.ndarray, side: bool = False) -> np.ndarray:
             nonlocal done
             if side:
-                return decoder.decode(counts_of(logits))
+                return np.asarray(decoder.decode(counts_of(logits)))
             now = slice(done, done + len(logits))
             ordered[now] = found = decoder.decode(counts_of(logits))
             done = now.stop
@@ -145,10 +186,5 @@ class ContextCodec(OneLatent):
         self._context.decode(batch, (height, width), read)
         slots = np.empty((batch, len(order)), np.int32)
         slots[:, order] = ordered.T
-        planes = slots.reshape(batch, channels, height, width)
-        escaped = planes == self._map.last_slots[:, None, None]
-        excesses = {
-            b: decoder.decode_excess(b, int(np.count_nonzero(escaped[b])))
-            for b in np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist()
-        }
-        return self._map.to_symbols(planes, excesses)
+        planes = slots.reshape(batch, self.tables.channels, height, width)
+        return planes, planes == self._map.last_slots[:, None, None]

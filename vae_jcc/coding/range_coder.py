@@ -140,6 +140,38 @@ class SeparateDecoder:
         return _guarded(_read_excess, self._decoders[image], escapes)
 
 
+class JoinedDecoder:
+    """Decodes one message that holds the symbols of B images: at each place those of all images, one after the other.
+
+    `BatchDecoder` and `SeparateDecoder` read B messages in place of it.
+    """
+
+    def __init__(self, message: bytes, images: int) -> None:
+        """Reads the message of B images as if zeros followed.
+
+        Raises:
+            BitstreamError: the message ends in a zero byte, which no encoder writes.
+        """
+        self._decoder, self._images = _open_message(message), images
+
+    def decode(self, counts: np.ndarray) -> np.ndarray:
+        """Returns the next n slots of each image, int32 [n, B], under counts int64 [n, B, slots] that sum to 2**24.
+
+        Raises:
+            BitstreamError: no encoder can have written the message.
+        """
+        tables = np.ascontiguousarray(counts.reshape(-1, counts.shape[-1]) - 1.0)
+        return np.asarray(_guarded(self._decoder.decode, _BY_SYMBOL, tables)).reshape(-1, self._images)
+
+    def decode_excess(self, escapes: int) -> np.ndarray:
+        """Returns the excesses, int64 [escapes], at the end of the message.
+
+        Raises:
+            BitstreamError: no encoder can have written the message.
+        """
+        return _guarded(_read_excess, self._decoder, escapes)
+
+
 def _open_message(message: bytes) -> Any:
     if message[-1:] == b"\0":
         raise BitstreamError("The payload is altered: it ends in a zero byte that means nothing.")
