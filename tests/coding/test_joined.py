@@ -66,6 +66,8 @@ def test_wrong_symbols_and_grids_are_refused(codec):
         codec.encode_joined(draw_small().astype(np.int64))
     with pytest.raises(ValueError, match="do not fit"):
         codec.encode_joined(draw_small()[..., :2])
+    with pytest.raises(ValueError, match="needs images; got none"):
+        codec.encode_joined(draw_small(0))
     with pytest.raises(ValueError, match="holds nothing"):
         codec.decode_joined(b"abc", 3, (0, 4))
 

@@ -90,14 +90,14 @@ class LatentCodec(OneLatent):
         return self._map.to_symbols(slots.reshape(len(payloads), self.tables.channels, height, width), excesses)
 
     def encode_joined(self, symbols: np.ndarray) -> bytes:
-        """Returns one payload of all latents of int32 [B, h, w, c], any values; B is at least 1.
+        """Returns one payload of all latents of int32 [B, h, w, c], any values.
 
         It is that of one latent [h * w, B, c]: what stands at a place in each image comes one after the other.
 
         Raises:
-            ValueError: wrong dtype or shape.
+            ValueError: wrong dtype or shape, or no image.
         """
-        images, height, width, channels = self._map.checked(np.asarray(symbols)).shape
+        images, height, width, channels = self._map.checked_group(np.asarray(symbols)).shape
         return self.encode(symbols.transpose(1, 2, 0, 3).reshape(height * width, images, channels))
 
     def decode_joined(self, payload: bytes, images: int, shape: tuple[int, int]) -> np.ndarray:

@@ -68,14 +68,15 @@ class ContextCodec(OneLatent):
         return payloads
 
     def encode_joined(self, symbols: np.ndarray) -> bytes:
-        """Returns one payload of all latents of int32 [B, h, w, c], any values; B is at least 1.
+        """Returns one payload of all latents of int32 [B, h, w, c], any values.
 
         What stands at a place in each image comes one after the other; the places are in coding order.
 
         Raises:
-            ValueError: wrong dtype or shape.
+            ValueError: wrong dtype or shape, or no image.
         """
-        *found, sides = zip(*map(self._in_order, self._parts(symbols)), strict=True)
+        parts = self._parts(self._map.checked_group(np.asarray(symbols)))
+        *found, sides = zip(*map(self._in_order, parts), strict=True)
         planes, escaped, slots, counts = map(np.concatenate, found)
         first = None
         if sides[0] is not None:
@@ -111,8 +112,8 @@ class ContextCodec(OneLatent):
         decoder = self._range_coder.JoinedDecoder(payload, images)
         planes, escaped = self._decode_slots(decoder, images, *self._map.checked_grid(shape))
         excess = np.zeros(escaped.shape, np.int64)
-        by_place = np.moveaxis(excess, 0, -1), np.moveaxis(escaped, 0, -1)
-        by_place[0][by_place[1]] = decoder.decode_excess(int(np.count_nonzero(escaped)))
+        # They come in the order of the places, the images one after the other at each: as views [c, h, w, B] have them.
+        np.moveaxis(excess, 0, -1)[np.moveaxis(escaped, 0, -1)] = decoder.decode_excess(int(np.count_nonzero(escaped)))
         excesses = {b: excess[b][escaped[b]] for b in np.flatnonzero(escaped.any(axis=(1, 2, 3))).tolist()}
         return self._map.to_symbols(planes, excesses)
 

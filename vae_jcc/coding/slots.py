@@ -30,6 +30,16 @@ class SlotMap:
             )
         return symbols
 
+    def checked_group(self, symbols: np.ndarray) -> np.ndarray:
+        """Returns symbols if they are as in `checked`, of one image at least.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if not len(self.checked(symbols)):
+            raise ValueError("A joined payload needs images; got none.")
+        return symbols
+
     def checked_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Returns (h, w) if both are positive.
 
