@@ -30,6 +30,15 @@ def test_what_was_gathered_before_can_grow():
     assert step_by_step == together
 
 
+def test_figures_that_not_every_seed_has_are_left_out():
+    newer = run(seed=1)
+    newer["points"][0]["bpp_joined"] = [0.19]
+    for runs in ([run(), newer], [newer, run()]):
+        (point,) = collect.merge(runs)[0]["points"]
+        assert len(point["bpp_file"]) == 2 and "bpp_joined" not in point
+    assert collect.merge([newer])[0]["points"][0]["bpp_joined"] == [0.19]
+
+
 def test_a_seed_counted_twice_is_refused():
     with pytest.raises(ValueError, match="twice"):
         collect.merge([run(), run()])

@@ -42,7 +42,10 @@ def merge(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _add(system: dict[str, Any], new: dict[str, Any], made: dict[str, Any]) -> None:
-    """Adds a point to the system's point of the same label: a value a seed, and how each was made."""
+    """Adds a point to the system's point of the same label: a value a seed, and how each was made.
+
+    A figure that only one of them has goes: earlier versions measured fewer.
+    """
     values = {key: list(value) for key, value in new.items() if key not in ("label", "runs")}
     runs = new.get("runs", [made])  # a collected point brings its own
     point = next((p for p in system["points"] if p["label"] == new["label"]), None)
@@ -51,8 +54,11 @@ def _add(system: dict[str, Any], new: dict[str, Any], made: dict[str, Any]) -> N
         return
     if set(point["seeds"]) & set(new["seeds"]):
         raise ValueError(f"{system['system']}, {new['label']}: seed {new['seeds']} is there twice.")
-    for key, more in values.items():
-        point[key] += more
+    for key in set(point) - {"label", "runs"}:
+        if key in values:
+            point[key] += values[key]
+        else:
+            del point[key]
     point["runs"] += runs
 
 
