@@ -160,6 +160,12 @@ def test_reads_the_librarys_messages(shape, make_tables, draw, tmp_path):
     rows = read_tables((tmp_path / "tables").read_bytes())
     for image, payload in zip(symbols, LatentCodec(tables).encode_batch(symbols), strict=True):
         assert read_payload(payload, rows, height, width) == image.tolist()
+    groups = [(n, LatentCodec(tables).encode_joined(part)) for n, part in ((2, symbols[:2]), (3, symbols[2:]))]
+    fingerprint = tables.fingerprint()
+    found = read_container(pack_joined(groups, fingerprint, (30, 200)), fingerprint)
+    assert [(images, payload) for _, images, payload in found] == groups
+    for first, images, payload in found:
+        assert read_joined(payload, rows, images, height, width) == symbols[first : first + images].tolist()
 
 
 def test_reads_messages_whose_carry_runs_through_many_words(rng):
@@ -184,22 +190,6 @@ def test_reads_the_containers(make_tables, draw):
     for sizes in ([(30, 31)] * 6, [(30 + i, 200 * i + 1) for i in range(6)]):
         expected = [(*size, payload) for size, payload in zip(sizes, payloads, strict=True)]
         assert read_container(pack_stream(payloads, fingerprint, sizes), fingerprint) == expected
-
-
-@pytest.mark.parametrize("shape", [(8, 8, 12), (1, 1, 1), (3, 7, 2)])
-def test_reads_joined_messages(shape, make_tables, draw, tmp_path):
-    height, width, channels = shape
-    tables = make_tables(channels)
-    symbols = draw(tables, 5, height, width)
-    symbols[0, 0, 0, 0], symbols[1, -1, -1, -1] = -(2**31), 2**31 - 1
-    tables.save(tmp_path / "tables")
-    rows = read_tables((tmp_path / "tables").read_bytes())
-    groups = [(n, LatentCodec(tables).encode_joined(part)) for n, part in ((2, symbols[:2]), (3, symbols[2:]))]
-    fingerprint = tables.fingerprint()
-    found = read_container(pack_joined(groups, fingerprint, (30, 200)), fingerprint)
-    assert [(images, payload) for _, images, payload in found] == groups
-    for first, images, payload in found:
-        assert read_joined(payload, rows, images, height, width) == symbols[first : first + images].tolist()
 
 
 def test_the_documents_example_is_what_both_read_and_the_library_writes():
