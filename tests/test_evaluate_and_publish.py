@@ -14,6 +14,7 @@ from configs import quickstart
 from vae_jcc import steps
 from vae_jcc.artifact import Artifact
 from vae_jcc.benchmark import jpeg
+from vae_jcc.coding import LatentCodec
 from vae_jcc.data.array_source import ArraySource, load_into_memory
 from vae_jcc.data.pipeline import eval_batches
 from vae_jcc.data.sources import open_source
@@ -133,6 +134,14 @@ def test_real_bytes_stay_near_the_estimate(folder, test_source):
     assert 0 < result["bytes_stream"] - result["bytes_payload"] <= 2 * n + 24
     groups = -(-n // 64)  # each has a record and the end of a message; the stream a header
     assert estimated < 8 * result["bytes_joined"] <= 1.01 * estimated + 8 * (6 * groups + 24)
+
+
+@pytest.mark.parametrize("method", ["decode_batch", "decode_joined"])
+def test_bytes_that_decode_to_other_symbols_are_no_figure(folder, test_source, method, monkeypatch):
+    decode = getattr(LatentCodec, method)
+    monkeypatch.setattr(LatentCodec, method, lambda self, *args: decode(self, *args) + 1)
+    with pytest.raises(RuntimeError, match="Decoded symbols differ from those coded"):
+        evaluate_artifact(Artifact.load(str(folder)), test_source, batch_size=50)
 
 
 def test_logits_from_bytes_equal_logits_from_rounding_in_the_graph(config, variables, test_source):
