@@ -12,7 +12,6 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jcc.artifact import Artifact
-from vae_jcc.coding import ContextCodec, LatentCodec, images_a_group, pack_file, pack_joined, pack_stream
 from vae_jcc.data.array_source import common_size
 from vae_jcc.data.pipeline import DEFAULT_MEMORY_LIMIT, eval_batches
 from vae_jcc.data.sources import Source, SourceInfo, open_source
@@ -20,10 +19,10 @@ from vae_jcc.entropy.categorical import symbol_bits
 from vae_jcc.entropy.factorized import bin_bits
 from vae_jcc.entropy.tabulate import as_float32, prior_layers
 from vae_jcc.inference import make_classify_fn, make_encode_fn
-from vae_jcc.losses import bits_per_pixel
 from vae_jcc.models.joint import build_classifier, build_encoder
 from vae_jcc.parallel import Devices
 from vae_jcc.quantization import Centres
+from vae_jcc.real_rates import join, rates, through_bytes
 
 
 def input_settings(config: ConfigDict, devices: Devices | None = None) -> dict[str, Any]:
@@ -162,11 +161,11 @@ def evaluate_artifact(
         memory_limit=memory_limit,
     ):
         keep, images = batch["mask"] > 0, batch["image"]
-        coded, decoded = _through_bytes(codec, np.asarray(encode(edge, quantizer, images)), keep)
+        coded, decoded = through_bytes(codec, np.asarray(encode(edge, quantizer, images)), keep)
         ranks.append(ranks_of_truth(np.asarray(classify(receiver, quantizer, decoded))[keep], batch["label"][keep]))
         bits.append(np.asarray(estimate(decoded))[keep])
         payloads += coded
-        groups += _join(codec, decoded[keep], images.shape[1:3], check=not groups)
+        groups += join(codec, decoded[keep], images.shape[1:3], check=not groups)
         sizes += [images.shape[1:3]] * len(coded)
         if progress is not None:
             progress(len(payloads))
@@ -174,50 +173,10 @@ def evaluate_artifact(
         raise ValueError(f"{source.info.name} has no images in this split.")
     rank, estimated = np.concatenate(ranks), float(np.concatenate(bits).astype(np.float64).sum())
     result = {"n_images": len(payloads), "top1": float(np.mean(rank == 0)), "top5": float(np.mean(rank < 5))}
-    result |= _rates(artifact.fingerprint, payloads, groups, sizes, estimated)
+    result |= rates(artifact.fingerprint, payloads, groups, sizes, estimated)
     if artifact.context:
         result["context_params"] = sum(t.size for t in artifact.read_context().values())
     return result
-
-
-def _through_bytes(
-    codec: LatentCodec | ContextCodec, symbols: np.ndarray, keep: np.ndarray
-) -> tuple[list[bytes], np.ndarray]:
-    """Returns the payloads of the images to keep, and the symbols [B, h, w, c] of all once those are decoded.
-
-    Padding keeps the batch's shape, so that nothing is compiled twice.
-
-    Raises:
-        RuntimeError: bytes did not decode to the symbols that were coded.
-    """
-    coded, decoded = codec.encode_batch(symbols[keep]), symbols.copy()
-    decoded[keep] = codec.decode_batch(coded, symbols.shape[1:3])
-    _check_same(decoded, symbols)
-    return coded, decoded
-
-
-def _join(
-    codec: LatentCodec | ContextCodec, symbols: np.ndarray, size: tuple[int, int], check: bool
-) -> list[tuple[int, bytes]]:
-    """Returns the groups of a joined stream of symbols [B, h, w, c], of images of `size`.
-
-    With `check` the first one is decoded. (Not all: a serial context model takes as long for a group as for a batch,
-    and of large images a group holds few.)
-
-    Raises:
-        RuntimeError: bytes did not decode to the symbols that were coded.
-    """
-    most = images_a_group(*size)
-    parts = [symbols[start : start + most] for start in range(0, len(symbols), most)]
-    groups = [(len(part), codec.encode_joined(part)) for part in parts]
-    if check and groups:
-        _check_same(codec.decode_joined(groups[0][1], len(parts[0]), symbols.shape[1:3]), parts[0])
-    return groups
-
-
-def _check_same(decoded: np.ndarray, coded: np.ndarray) -> None:
-    if not np.array_equal(decoded, coded):
-        raise RuntimeError("Decoded symbols differ from those coded: the coder or its tables are at fault.")
 
 
 def ranks_of_truth(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -236,31 +195,6 @@ def ranks_of_truth(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     truth = np.take_along_axis(logits, labels, axis=1)
     ahead = (logits > truth) | ((logits == truth) & (np.arange(logits.shape[1]) < labels))
     return np.asarray(ahead.sum(axis=1))
-
-
-def _rates(
-    fingerprint: bytes,
-    payloads: list[bytes],
-    groups: list[tuple[int, bytes]],
-    sizes: list[tuple[int, int]],
-    estimated: float,
-) -> dict[str, float]:
-    """Returns what images cost by estimated bits, payload, streams and files of their own; all have one size."""
-    pixels, payload = sum(h * w for h, w in sizes), sum(map(len, payloads))
-    stream = len(pack_stream(payloads, fingerprint, sizes))
-    joined = len(pack_joined(groups, fingerprint, sizes[0]))
-    singles = sum(len(pack_file(p, fingerprint, h, w)) for p, (h, w) in zip(payloads, sizes, strict=True))
-    return {
-        "bpp_estimated": bits_per_pixel(estimated, pixels, 1),
-        "bpp_payload": bits_per_pixel(8.0 * payload, pixels, 1),
-        "bpp_file": bits_per_pixel(8.0 * stream, pixels, 1),
-        "bpp_joined": bits_per_pixel(8.0 * joined, pixels, 1),
-        "bpp_single_file": bits_per_pixel(8.0 * singles, pixels, 1),
-        "bytes_payload": payload,
-        "bytes_stream": stream,
-        "bytes_joined": joined,
-        "payload_overhead": 8.0 * payload / estimated,
-    }
 
 
 def _make_estimate_fn(artifact: Artifact) -> Callable[[np.ndarray], jax.Array]:

@@ -6,19 +6,17 @@ This room needs NumPy and the coder's library only; it runs where neither JAX no
 from vae_jcc.coding.codec import LatentCodec
 from vae_jcc.coding.coder import CODERS
 from vae_jcc.coding.container import (
-    MAX_PIXELS,
-    Header,
     images_a_group,
     pack_file,
     pack_joined,
     pack_stream,
-    peek,
     unpack_file,
     unpack_joined,
     unpack_stream,
 )
 from vae_jcc.coding.context_codec import ContextCodec
 from vae_jcc.coding.errors import BitstreamError
+from vae_jcc.coding.frame import MAX_PIXELS, Header, peek
 from vae_jcc.coding.hyperprior import HyperpriorContext
 from vae_jcc.coding.joined import JoinedWriter
 from vae_jcc.coding.parallel_context import ParallelContext
