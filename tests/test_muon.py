@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax.contrib
 import pytest
 
 from configs import quickstart
@@ -48,6 +49,29 @@ def test_a_kernel_steps_by_the_orthogonal_matrix_nearest_its_gradient(config, sh
     turned = u.T @ step @ vt.T
     assert np.all((np.diag(turned) > 0.6) & (np.diag(turned) < 1.3))
     np.testing.assert_allclose(turned - np.diag(np.diag(turned)), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 8), (3, 3, 2, 32), (20, 7), (12, 12)])
+@pytest.mark.parametrize("decades", [0, 3, 8])
+def test_steps_are_those_of_optax_however_singular_the_gradient(config, shape, decades):
+    """Steps on Gram matrices, which square singular values, lose little by it in numbers of 32 bits."""
+    config.optim.weight_decay = 0.0
+    rng = np.random.default_rng(5)
+    params, grads = leaves(rng, shape)
+    gradient = grads["encoder"]["conv"]["kernel"].reshape(-1, shape[-1])
+    u, _, vt = np.linalg.svd(gradient, full_matrices=False)
+    grads["encoder"]["conv"]["kernel"] = ((u * np.logspace(0, -decades, len(vt))) @ vt).reshape(shape)
+    step = first_update(config, params, grads)["encoder"]["conv"]["kernel"].reshape(gradient.shape)
+    reference = optax.contrib.scale_by_muon(beta=config.optim.momentum, nesterov=config.optim.nesterov)
+    matrix = grads["encoder"]["conv"]["kernel"].reshape(gradient.shape)
+    np.testing.assert_allclose(-step / RATE, reference.update(matrix, reference.init(matrix))[0], atol=5e-3)
+
+
+def test_no_gradient_is_no_step(config):
+    config.optim.weight_decay = 0.0
+    params, grads = leaves(np.random.default_rng(6), (3, 3, 4, 8))
+    update = first_update(config, params, jax.tree.map(np.zeros_like, grads))
+    np.testing.assert_array_equal(update["encoder"]["conv"]["kernel"], 0)
 
 
 def test_small_and_large_gradients_step_alike(config):

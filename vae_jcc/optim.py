@@ -8,6 +8,8 @@ import optax
 import optax.contrib
 from ml_collections import ConfigDict
 
+from vae_jcc.newton_schulz import orthogonalize
+
 
 def steps_in(epochs: float, num_examples: int, batch_size: int) -> int:
     """Returns the training steps in `epochs` passes over `num_examples`, at least 1 (whole batches only)."""
@@ -118,12 +120,19 @@ def muon(
         return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), (leaf.ndim - 1,))
 
     o = config.optim
+    momentum = optax.contrib.scale_by_muon(
+        beta=o.momentum,
+        nesterov=o.nesterov,
+        weight_dimension_numbers=lambda updates: jax.tree.map(as_matrix, updates),
+        ns_steps=0,  # the momentum alone, at norm 1
+    )
+
+    def orthogonal(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = momentum.update(updates, state, params)
+        return jax.tree.map(lambda m: orthogonalize(m.reshape(-1, m.shape[-1])).reshape(m.shape), updates), state
+
     network = optax.chain(
-        optax.contrib.scale_by_muon(
-            beta=o.momentum,
-            nesterov=o.nesterov,
-            weight_dimension_numbers=lambda updates: jax.tree.map(as_matrix, updates),
-        ),
+        optax.GradientTransformation(momentum.init, orthogonal),
         optax.add_decayed_weights(o.weight_decay),
         optax.scale_by_learning_rate(matrices),
     )
