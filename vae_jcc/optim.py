@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from ml_collections import ConfigDict
 
-from vae_jcc.newton_schulz import orthogonalize
+from vae_jcc.newton_schulz import scale_by_muon
 
 
 def steps_in(epochs: float, num_examples: int, batch_size: int) -> int:
@@ -116,23 +115,9 @@ def muon(
 
         return jax.tree_util.tree_map_with_path(of_one, params)
 
-    def as_matrix(leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers:
-        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), (leaf.ndim - 1,))
-
     o = config.optim
-    momentum = optax.contrib.scale_by_muon(
-        beta=o.momentum,
-        nesterov=o.nesterov,
-        weight_dimension_numbers=lambda updates: jax.tree.map(as_matrix, updates),
-        ns_steps=0,  # the momentum alone, at norm 1
-    )
-
-    def orthogonal(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, state = momentum.update(updates, state, params)
-        return jax.tree.map(lambda m: orthogonalize(m.reshape(-1, m.shape[-1])).reshape(m.shape), updates), state
-
     network = optax.chain(
-        optax.GradientTransformation(momentum.init, orthogonal),
+        scale_by_muon(o.momentum, o.nesterov),
         optax.add_decayed_weights(o.weight_decay),
         optax.scale_by_learning_rate(matrices),
     )
