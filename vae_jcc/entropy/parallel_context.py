@@ -19,18 +19,26 @@ KERNEL = 5
 
 
 def group_channels(costs: Sequence[float], groups: int) -> np.ndarray:
-    """Returns the group of each channel, int32 [c]: as many channels in each, the costliest ones first.
+    """Returns the group of each channel, int32 [c]: about as many bits in each, the costliest channels first.
 
-    Channels that carry most come first, so that most symbols have them for a context.
+    Channels that carry most come first, so that most symbols have them for a context. Where many channels carry nothing
+    (a rate near 0.2 bpp leaves a third), groups of as many channels would have nearly all bits in one group, whose
+    channels do not see each other. Where one channel carries more than a group's share, there are fewer groups.
+
+    Args:
+        costs: bits of each channel.
+        groups: how many to make, at most.
 
     Raises:
         ValueError: there are fewer channels than groups, or more than 4 groups (8 passes).
     """
     if not 1 <= groups <= min(4, len(costs)):
         raise ValueError(f"{len(costs)} channels make 1..{min(4, len(costs))} groups, not {groups}.")
-    order = np.argsort(-np.asarray(costs), kind="stable")
-    out = np.empty(len(costs), np.int32)
-    out[order] = np.arange(len(costs)) * groups // len(costs)
+    bits = np.maximum(np.asarray(costs, np.float64), 1e-6)  # channels that carry nothing at all share alike
+    order = np.argsort(-bits, kind="stable")
+    middles = np.cumsum(bits[order]) - bits[order] / 2  # of the channels' stretches of all the bits
+    out = np.empty(len(bits), np.int32)
+    out[order] = np.unique((middles / bits.sum() * groups).astype(int), return_inverse=True)[1]
     return out
 
 
