@@ -22,7 +22,7 @@ def group_channels(costs: Sequence[float], groups: int) -> np.ndarray:
     """Returns the group of each channel, int32 [c]: about as many bits in each, the costliest channels first.
 
     Channels that carry most come first, so that most symbols have them for a context. Where many channels carry nothing
-    (a rate near 0.2 bpp leaves a third), groups of as many channels would have nearly all bits in one group, whose
+    (at the rates of interest half of them), groups of as many channels would have nearly all bits in one group, whose
     channels do not see each other. Where one channel carries more than a group's share, there are fewer groups.
 
     Args:
