@@ -7,8 +7,8 @@ Expect:    results/ holds what was measured, with the command of each figure
 A third stage under the layers of cifar10.py: a position of its latent sees more of the picture, so that fewer bits tell
 as much of what it shows. Those layers start as the shipped `cifar10`'s; to go on from a run of this model instead:
     --config.init_from=WORKDIR/best --config.init_parts="()"
-The shipped `cifar10_small_grid` was made by going on so, five times, with teachers, the last three with Muon and a hinge
-(0.222, 0.246 and 0.24 bpp); results/ has the commands.
+The shipped `cifar10_small_grid` was made by going on so, five times, with teachers, the last three with Muon and a
+hinge (0.222, 0.246 and 0.24 bpp); results/ has the commands.
 """
 
 from ml_collections import ConfigDict
