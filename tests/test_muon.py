@@ -7,7 +7,7 @@ import pytest
 
 from configs import quickstart
 from tests.test_steps_and_parallel import make_batch, run, tiny_config
-from vae_jcc import optim, train
+from vae_jcc import newton_schulz, optim, train
 from vae_jcc.data.array_source import ArraySource
 from vae_jcc.data.sources import SourceInfo
 
@@ -65,6 +65,13 @@ def test_steps_are_those_of_optax_however_singular_the_gradient(config, shape, d
     reference = optax.contrib.scale_by_muon(beta=config.optim.momentum, nesterov=config.optim.nesterov)
     matrix = grads["encoder"]["conv"]["kernel"].reshape(gradient.shape)
     np.testing.assert_allclose(-step / RATE, reference.update(matrix, reference.init(matrix))[0], atol=5e-3)
+
+
+def test_products_ask_for_all_bits_of_float32():
+    """What TPUs and GPUs multiply by default would not do."""
+    lowered = jax.jit(newton_schulz.orthogonalize).lower(jax.ShapeDtypeStruct((20, 7), np.float32)).as_text()
+    products = [line for line in lowered.splitlines() if "dot_general" in line]
+    assert products and all(line.count("HIGHEST") == 2 for line in products)
 
 
 def test_no_gradient_is_no_step(config):

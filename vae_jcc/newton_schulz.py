@@ -44,6 +44,9 @@ def as_matrix(kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers:
     return optax.contrib.MuonDimensionNumbers(tuple(range(kernel.ndim - 1)), (kernel.ndim - 1,))
 
 
+# TPUs and GPUs otherwise round what they multiply to 8 or 11 bits. Gram matrices, whose entries are products already,
+# keep too little of the small singular values then: steps are wrong by half, or by a tenth.
+@jax.default_matmul_precision("highest")
 def orthogonalize(x: jax.Array) -> jax.Array:
     """Returns a matrix float32 [m, n] with its singular vectors kept and its singular values brought near 1.
 
