@@ -87,7 +87,10 @@ def get_config() -> ConfigDict:
     c.quantizer.hard_fraction = 0.3  # noise_then_hard: last part of training, on hard symbols with a frozen encoder
 
     c.entropy = ConfigDict()
-    c.entropy.kind = "factorized"  # soft_to_hard: "categorical" (a channel's frequencies) or "context" (the paper's)
+    # The rate in training. "factorized", or "parallel": that of the symbols given others, by a context model of the
+    # groups and features below; what codes is trained afterwards all the same (set entropy.context.kind). Of
+    # soft_to_hard: "categorical" (a channel's frequencies) or "context" (the paper's).
+    c.entropy.kind = "factorized"
     c.entropy.filters = (3, 3, 3)  # hidden widths of the factorized prior's monotonic networks (Balle 2018, app. 6.1)
     c.entropy.init_scale = 4.0  # half-width of the latent range that it first expects
     c.entropy.context = ConfigDict()  # trained afterwards on the finished model's symbols: fewer bits, same accuracy

@@ -64,7 +64,8 @@ def publish(
     if config.model.decoder.mode == "frozen":
         train_decoder(config, folder, train)
     if own_context:
-        start = variables["params"].get("context") if config.entropy.context.kind == "serial" else None
+        goes_on = config.entropy.kind == "context" and config.entropy.context.kind == "serial"
+        start = variables["params"].get("context") if goes_on else None
         train_context(config, folder, train, validation, start)
     artifact = Artifact.load(str(folder))
     ours = evaluate_artifact(

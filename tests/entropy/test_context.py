@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vae_jcc.entropy import fixed_point
-from vae_jcc.entropy.context import ContextModel, slot_bits
+from vae_jcc.entropy.context import MOST_BITS, ContextModel, slot_bits, straight_through_bits
 
 
 def variables_and_values(slots=3, channels=4, blocks=1, seed=0):
@@ -66,3 +66,35 @@ def test_fixed_point_passes_gradients():
 def test_slot_bits_are_those_of_the_softmax():
     logits = jnp.log2(jnp.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]))
     np.testing.assert_allclose(slot_bits(logits + 3.0, jnp.array([0, 1])), [1.0, 3.0], rtol=1e-6)
+
+
+def test_straight_through_bits_are_those_of_the_rounded_slots_and_teach_the_logits_so():
+    rng = np.random.default_rng(2)
+    logits, places = rng.normal(0, 2, (40, 7)).astype(np.float32), rng.uniform(0, 6, 40).astype(np.float32)
+    slots = np.round(places).astype(int)
+    np.testing.assert_allclose(straight_through_bits(logits, places), slot_bits(logits, slots), rtol=1e-5, atol=1e-5)
+    ours = jax.grad(lambda x: straight_through_bits(x, places).sum())(logits)
+    np.testing.assert_allclose(ours, jax.grad(lambda x: slot_bits(x, slots).sum())(logits), atol=1e-5)
+
+
+def test_their_gradient_by_the_places_is_that_of_the_expected_bits_under_noise():
+    """Against central differences of the mean over the noise, the bits between two slots being linear."""
+    rng = np.random.default_rng(3)
+    logits, places = rng.normal(0, 2, (6, 9)), rng.uniform(1, 7, 6)
+    lengths = np.log2(np.exp2(logits).sum(1, keepdims=True)) - logits
+    noise = (np.arange(20_000) + 0.5) / 20_000 - 0.5
+
+    def expected(k, at):
+        return np.interp(at + noise, np.arange(9), lengths[k]).mean()
+
+    slope = jax.grad(lambda at: straight_through_bits(jnp.float32(logits), at).sum())(jnp.float32(places))
+    wanted = [(expected(k, at + 1e-3) - expected(k, at - 1e-3)) / 2e-3 for k, at in enumerate(places)]
+    np.testing.assert_allclose(slope, wanted, atol=2e-3)
+
+
+def test_impossible_symbols_cost_what_an_escape_may_and_push_back():
+    logits = jnp.where(jnp.arange(9) == 4, 0.0, -500.0)
+    bits = lambda at: straight_through_bits(logits, at)  # noqa: E731
+    assert bits(4.2) == 0 and bits(7.0) == MOST_BITS == bits(30.0)
+    assert jax.grad(bits)(4.0) == 0 and jax.grad(bits)(4.3) > 0 > jax.grad(bits)(3.7)
+    assert jax.grad(bits)(30.0) == 0

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import cifar10, cifar10_lean_small_grid, cifar10_patchify, imagenet, imagenette, quickstart
@@ -129,6 +130,31 @@ def test_rounding_is_what_evaluation_sees_and_noise_what_the_rate_sees(key, rng)
     np.testing.assert_array_equal(a.logits, b.logits)
     assert np.all(a.bits != b.bits)
     assert np.any(train(1, "noise").logits != train(2, "noise").logits)
+
+
+def test_the_rate_given_other_symbols_starts_at_the_priors_and_teaches_each_part_its_own(key, rng):
+    config = quickstart.get_config()
+    plain = build_model(config, 10, 1)
+    config.entropy.kind, config.entropy.context.features = "parallel", 6
+    model = build_model(config, 10, 1)
+    images, keys = jnp.asarray(rng.uniform(size=(4, 28, 28, 1)), jnp.float32), jax.random.split(key, 4)
+    variables = model.init(key, images)
+    assert "context" in variables["params"]
+
+    def bits(params, of=model, train=True):
+        apply = {"train": True, "mutable": ["batch_stats"]} if train else {"train": False}
+        outputs = of.apply({**variables, "params": params}, images, keys, **apply)
+        return (outputs[0] if train else outputs).bits.sum()
+
+    params = variables["params"]
+    alone = {part: params[part] for part in params if part != "context"}
+    np.testing.assert_allclose(bits(params, train=False), bits(alone, plain, train=False), rtol=0.05)
+    ours, prior_alone = jax.grad(bits)(params), jax.grad(lambda p: bits(p, plain))(alone)
+    for part in ("encoder", "context"):
+        assert optax.tree.norm(ours[part]) > 0
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), ours["prior"], prior_alone["prior"]
+    )
 
 
 def test_macs_are_counted_from_shapes():

@@ -22,6 +22,7 @@ import numpy as np
 from vae_jcc.entropy import fixed_point
 
 Layer = dict[str, jax.Array]  # "kernel" [2, 3, 3, in, out], "bias" [out]
+MOST_BITS = 24.0  # of a symbol in training: rarer ones are escaped
 LOG2_IMPOSSIBLE = -1e6  # base logit, in bits, of a slot that a channel does not have
 
 
@@ -77,6 +78,24 @@ def slot_bits(logits: jax.Array, slots: jax.Array) -> jax.Array:
     """Returns the bits of slots int32 [...] under base-2 logits [..., slots]: -log2 of their softmax."""
     log2_sum = jax.nn.logsumexp(logits * jnp.log(2.0), axis=-1) / jnp.log(2.0)
     return log2_sum - jnp.take_along_axis(logits, slots[..., None], axis=-1)[..., 0]
+
+
+def straight_through_bits(logits: jax.Array, places: jax.Array) -> jax.Array:
+    """Returns `slot_bits` of the slots that places float32 [...] round to, under base-2 logits [..., slots].
+
+    Their gradient by the places is that of the expected bits of places with uniform noise of width 1, the bits between
+    two slots being linear.
+    """
+    lengths = jax.nn.logsumexp(logits * jnp.log(2.0), axis=-1, keepdims=True) / jnp.log(2.0) - logits
+    lengths = jnp.minimum(lengths, MOST_BITS)
+
+    def at(places: jax.Array) -> jax.Array:
+        distances = jnp.clip(places, 0, logits.shape[-1] - 1)[..., None] - jnp.arange(logits.shape[-1])
+        return jnp.sum(jax.nn.relu(1.0 - jnp.abs(distances)) * lengths, axis=-1)
+
+    slope = jax.lax.stop_gradient(at(places + 0.5) - at(places - 0.5))
+    fixed = jax.lax.stop_gradient(places)
+    return at(jnp.round(fixed)) + slope * (places - fixed)
 
 
 class ContextModel(nn.Module):

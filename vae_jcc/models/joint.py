@@ -5,6 +5,9 @@ image --> Encoder --> y --+-- + noise ------> FactorizedPrior --> bits          
                           +-- quantizer ----> y_hat --+--> Classifier --> logits
                                                       +--> Decoder -----> image_hat   (optional)
 
+With entropy.kind="parallel" the rate is that of the symbols, given the other symbols: a ParallelContextModel adds its
+logits to the prior's. The prior then learns on its own, as what tables are made of, and the encoder does not see it.
+
 With learned centres (soft_to_hard) the rate is that of the symbols themselves, hard forward and soft backward:
 
                       y --+-- centres --+---> y_hat --+--> Classifier --> logits, as above
@@ -30,8 +33,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jcc.entropy.categorical import CategoricalPrior, target_bits
-from vae_jcc.entropy.context import ContextModel
+from vae_jcc.entropy.context import ContextModel, straight_through_bits
 from vae_jcc.entropy.factorized import FactorizedPrior
+from vae_jcc.entropy.parallel_context import ParallelContextModel, group_channels
 from vae_jcc.models.classifier import Classifier
 from vae_jcc.models.decoder import Decoder
 from vae_jcc.models.encoder import Encoder
@@ -45,6 +49,7 @@ from vae_jcc.quantization import (
 )
 
 QUANTIZERS = ("noise", "mixed", "noise_then_hard", "soft_to_hard", "hard", "none")
+SYMBOLS = 12  # a context model that is trained with the encoder knows symbols -12..12
 PARTS = ("encoder", "centres", "prior", "context", "classifier", "decoder")
 
 
@@ -145,7 +150,7 @@ class EntropyParts(NamedTuple):
     """What a latent is quantized and priced with: a prior, or learned centres with a prior or a context model."""
 
     prior: FactorizedPrior | CategoricalPrior | None
-    context: ContextModel | None = None
+    context: ContextModel | ParallelContextModel | None = None
     centres: LearnedCentres | None = None
 
 
@@ -157,13 +162,18 @@ def build_entropy(config: ConfigDict) -> EntropyParts:
     """
     channels, centres, kind = config.model.latent_channels, config.quantizer.centres, config.entropy.kind
     learned = config.quantizer.kind == "soft_to_hard"
-    if kind not in (("categorical", "context") if learned else ("factorized",)):
+    if kind not in (("categorical", "context") if learned else ("factorized", "parallel")):
         raise ValueError(
             f"config.entropy.kind is {kind!r} and config.quantizer.kind {config.quantizer.kind!r}: 'factorized' prices "
             "rounded latents, 'categorical' and 'context' those of 'soft_to_hard'."
         )
     if not learned:
-        return EntropyParts(FactorizedPrior(channels, tuple(config.entropy.filters), config.entropy.init_scale))
+        prior = FactorizedPrior(channels, tuple(config.entropy.filters), config.entropy.init_scale)
+        if kind == "factorized":
+            return EntropyParts(prior)
+        groups = group_channels([1.0] * channels, config.entropy.context.groups)
+        slots = 2 * SYMBOLS + 1
+        return EntropyParts(prior, ParallelContextModel(tuple(groups.tolist()), slots, config.entropy.context.features))
     if centres < 2:
         raise ValueError(f"config.quantizer.centres is {centres}: soft_to_hard needs at least 2 centres.")
     if kind == "context":
@@ -178,7 +188,7 @@ class JointModel(nn.Module):
     classifier: Classifier
     decoder: Decoder | None
     prior: FactorizedPrior | CategoricalPrior | None
-    context: ContextModel | None = None
+    context: ContextModel | ParallelContextModel | None = None
     centres: LearnedCentres | None = None
 
     def __call__(
@@ -221,7 +231,17 @@ class JointModel(nn.Module):
                 raise ValueError("Training needs noise_keys, one PRNG key an example.")
             y_rate = add_uniform_noise(noise_keys, y)
             y_hat = y_rate if quantizer == "noise" else straight_through_round(y, offset)
-        return y if quantizer == "none" else y_hat, prior.bits(y_rate)
+        bits = prior.bits(y_rate) if self.context is None else self._given_others(y, y_hat, y_rate, offset)
+        return y if quantizer == "none" else y_hat, bits
+
+    def _given_others(self, y: jax.Array, y_hat: jax.Array, y_rate: jax.Array, offset: jax.Array) -> jax.Array:
+        """Returns the bits of each symbol given those of the passes before it, [B, h, w, c]."""
+        prior, context = cast(FactorizedPrior, self.prior), cast(ParallelContextModel, self.context)
+        symbols = jnp.arange(-SYMBOLS, SYMBOLS + 1)
+        of_prior = jax.lax.stop_gradient(-prior.bits(symbols[:, None] + offset).T)  # base-2 logits [c, slots]
+        bits = straight_through_bits(of_prior + context(y_hat - offset), y - offset + SYMBOLS)
+        alone = prior.bits(jax.lax.stop_gradient(y_rate))
+        return bits + alone - jax.lax.stop_gradient(alone)  # adds 0, with a gradient for the prior
 
     def _with_centres(self, y: jax.Array, centres: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns y_hat and the bits of each latent, [B, h, w, c], by learned centres."""
