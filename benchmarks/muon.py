@@ -24,20 +24,19 @@ import optax.contrib
 
 from vae_jcc.benchmark.measuring import seconds, spread, write_measurements
 from vae_jcc.models.joint import build_model
-from vae_jcc.newton_schulz import as_matrix, scale_by_muon
+from vae_jcc.newton_schulz import as_matrix, is_matrix, scale_by_muon
 from vae_jcc.publish import describe_run
 
 
 def kernels(name: str) -> dict[str, jax.Array]:
     """Returns random gradients of all kernels that Muon takes in configs/NAME.py's model of 10 classes of 32x32 RGB."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     model = build_model(importlib.import_module(f"configs.{name}").get_config(), 10, 3)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))["params"]
     rng = np.random.default_rng(0)
     return {
         jax.tree_util.keystr(path): jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
         for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
-        if path[-1].key == "kernel" and leaf.shape[-2] > 1
+        if is_matrix(path, leaf)
     }
 
 
@@ -75,6 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", default="", help="write the result to this file")
     options = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # configs/ is no part of the package
     rows = []
     for name in options.configs:
         rows.append(measure(name, options.rounds))

@@ -32,6 +32,7 @@ TAUGHT = {"loss.teacher": "cifar10", "loss.distill_weight": 0.5}
         ({"model.decoder.mode": "forzen"}, "mode is 'forzen': choose one of 'off', 'joint', 'frozen'"),
         ({"entropy.context.kind": "paralel"}, "kind is 'paralel'"),
         ({"entropy.context.kind": "parallel", "model.latent_channels": 3}, r"3 channels make 1\.\.3 groups, not 4"),
+        ({"entropy.kind": "parallel", "entropy.context.groups": 5}, r"make 1\.\.4 groups, not 5"),
         ({"augment.cutmix": 8}, r"cutmix is 8.*: it must be in 0 \.\. 1"),
         ({"seed": -1}, "seed is -1: it must be in 0"),
         ({"log.every_steps": 0}, "log.every_steps is 0: it must be more than 0"),

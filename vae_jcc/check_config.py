@@ -61,7 +61,7 @@ def check_config(config: ConfigDict, train: Source, validation: Source, test: So
     _check_pairs(config)
     if config.quantizer.kind == "hard":
         _check_receiver(config)
-    if config.entropy.context.kind == "parallel":
+    if "parallel" in (config.entropy.kind, config.entropy.context.kind):
         group_channels([0.0] * config.model.latent_channels, config.entropy.context.groups)
     for source in (train, validation, *([test] if config.eval.jpeg_baseline else [])):
         common_size(source.info, config.dataset.image_size)

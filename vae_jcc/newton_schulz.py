@@ -39,6 +39,11 @@ def scale_by_muon(beta: float, nesterov: bool) -> optax.GradientTransformation:
     return optax.GradientTransformation(momentum.init, update)
 
 
+def is_matrix(path: Any, leaf: jax.Array) -> bool:
+    """Says whether Muon takes a variable (its path in a tree, and itself or its shape): kernels of several inputs."""
+    return bool(path[-1].key == "kernel" and leaf.shape[-2] > 1)
+
+
 def as_matrix(kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers:
     """Returns which axes of a kernel [..., outputs] are its rows and its columns."""
     return optax.contrib.MuonDimensionNumbers(tuple(range(kernel.ndim - 1)), (kernel.ndim - 1,))

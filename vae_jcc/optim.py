@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vae_jcc.newton_schulz import scale_by_muon
+from vae_jcc.newton_schulz import is_matrix, scale_by_muon
 
 
 def steps_in(epochs: float, num_examples: int, batch_size: int) -> int:
@@ -111,7 +111,7 @@ def muon(
 
     def label(params: Any) -> Any:
         def of_one(path: Any, leaf: jax.Array) -> str:
-            return "matrix" if path[-1].key == "kernel" and leaf.shape[-2] > 1 else "vector"
+            return "matrix" if is_matrix(path, leaf) else "vector"
 
         return jax.tree_util.tree_map_with_path(of_one, params)
 
