@@ -64,38 +64,64 @@ class ParallelContextModel(nn.Module):
             fixed: integer arithmetic (values have to be multiples of 1/16, of magnitude up to 255/16).
         """
         groups = np.array(self.groups)
-        colour = np.indices(values.shape[1:3]).sum(axis=0) % 2
-        turn = 2 * groups + colour[..., None]  # [h, w, c]: the pass in which a place is coded
         base = self.param("base", nn.initializers.zeros_init(), (len(groups), self.slots))
         base = fixed_point.to_grid(base, fixed_point.LOGIT_BITS) if fixed else base
-        logits = jnp.broadcast_to(base, (*values.shape, self.slots))
-        for p in range(1, 2 * int(groups.max()) + 2):
-            members = np.flatnonzero(groups == p // 2)
-            out = self._network(p, values * (turn < p), len(members), fixed)
-            here = jnp.asarray(colour == p % 2)[..., None, None]
-            logits = logits.at[:, :, :, members].add(jnp.where(here, out, 0.0))
-        return logits
-
-    def _network(self, p: int, values: jax.Array, members: int, fixed: bool) -> jax.Array:
-        """Returns logits [B, h, w, members, slots] of pass p."""
+        odd = (np.indices(values.shape[1:3]).sum(axis=0) % 2 == 1)[..., None, None]
+        passes = [self._parameters(p) for p in range(1, 2 * int(groups.max()) + 2)]
+        if fixed:
+            passes = [[(fixed_point.weight(k), fixed_point.bias(b)) for k, b in layers] for layers in passes]
+        masks = [self._seen(p) for p in range(1, len(passes) + 1)]
+        kernels = [layers[0][0] * mask for layers, mask in zip(passes, masks, strict=True)]
+        first = jnp.split(_convolve(values, jnp.concatenate(kernels, axis=-1)), len(passes), axis=-1)
+        logits = [jnp.zeros(())]  # of pass 0, which sees nothing
         activate = fixed_point.activation if fixed else nn.relu
+        for x, ((_, bias), *others) in zip(first, passes, strict=True):
+            x = x + bias
+            for kernel, bias in others:
+                x = activate(x) @ kernel + bias
+            x = fixed_point.logit(x) if fixed else x
+            logits.append(x.reshape(*x.shape[:3], -1, self.slots))
+        of_groups = [jnp.where(odd, logits[p + 1], logits[p]) for p in range(0, len(logits), 2)]
+        out = jnp.concatenate(of_groups, axis=3)
+        if np.any(np.diff(groups) < 0):
+            out = out[:, :, :, np.argsort(np.argsort(groups, kind="stable"))]
+        return base + out
+
+    def _parameters(self, p: int) -> list[tuple[jax.Array, jax.Array]]:
+        """Returns kernel and bias of each layer of pass p."""
+        members = self.groups.count(p // 2)
         last = nn.initializers.normal(0.01)
         shapes = [
-            ((KERNEL, KERNEL, values.shape[-1], self.features), nn.initializers.he_normal()),
+            ((KERNEL, KERNEL, len(self.groups), self.features), nn.initializers.he_normal()),
             ((self.features, self.features), nn.initializers.he_normal()),
             ((self.features, members * self.slots), last),
         ]
-        x = values
-        for i, (shape, init) in enumerate(shapes):
-            kernel = self.param(f"kernel{p}_{i}", init, shape)
-            bias = self.param(f"bias{p}_{i}", nn.initializers.zeros_init(), shape[-1:])
-            if fixed:
-                kernel, bias = fixed_point.weight(kernel), fixed_point.bias(bias)
-            if i == 0:
-                x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            else:
-                x = activate(x) @ kernel
-            x = x + bias
-        if fixed:
-            x = fixed_point.logit(x)
-        return x.reshape(*x.shape[:3], members, self.slots)
+        return [
+            (
+                self.param(f"kernel{p}_{i}", init, shape),
+                self.param(f"bias{p}_{i}", nn.initializers.zeros_init(), shape[-1:]),
+            )
+            for i, (shape, init) in enumerate(shapes)
+        ]
+
+    def _seen(self, p: int) -> np.ndarray:
+        """Returns float32 [KERNEL, KERNEL, c, 1]: 1 where the kernel of pass p meets symbols of earlier passes.
+
+        The colour of a place's neighbour follows from the place's own, which is that of the pass.
+        """
+        colours = (p + np.indices((KERNEL, KERNEL)).sum(axis=0)) % 2  # the offset of the kernel's first tap is even
+        turns = 2 * np.array(self.groups) + colours[..., None]
+        return (turns < p)[..., None].astype(np.float32)
+
+
+def _convolve(values: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the convolution of float32 [B, h, w, c] with [KERNEL, KERNEL, c, out] as [B, h, w, out]; zeros outside.
+
+    As one product of matrices: on a CPU, XLA's convolution of grids as small as these takes up to nine times as long.
+    """
+    height, width = values.shape[1:3]
+    half = KERNEL // 2
+    padded = jnp.pad(values, ((0, 0), (half, half), (half, half), (0, 0)))
+    offsets = [(i, j) for i in range(KERNEL) for j in range(KERNEL)]
+    patches = jnp.concatenate([padded[:, i : i + height, j : j + width] for i, j in offsets], axis=-1)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])
