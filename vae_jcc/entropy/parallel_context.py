@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jcc.entropy import fixed_point
+from vae_jcc.models.convolution import conv_general_dilated
 
 KERNEL = 5
 
@@ -72,10 +73,10 @@ class ParallelContextModel(nn.Module):
             passes = [[(fixed_point.weight(k), fixed_point.bias(b)) for k, b in layers] for layers in passes]
         masks = [self._seen(p) for p in range(1, len(passes) + 1)]
         kernels = [layers[0][0] * mask for layers, mask in zip(passes, masks, strict=True)]
-        first = jnp.split(_convolve(values, jnp.concatenate(kernels, axis=-1)), len(passes), axis=-1)
+        all_first = conv_general_dilated(values, jnp.concatenate(kernels, axis=-1), (1, 1), "SAME")
         logits = [jnp.zeros(())]  # of pass 0, which sees nothing
         activate = fixed_point.activation if fixed else nn.relu
-        for x, ((_, bias), *others) in zip(first, passes, strict=True):
+        for x, ((_, bias), *others) in zip(jnp.split(all_first, len(passes), axis=-1), passes, strict=True):
             x = x + bias
             for kernel, bias in others:
                 x = activate(x) @ kernel + bias
@@ -112,16 +113,3 @@ class ParallelContextModel(nn.Module):
         colours = (p + np.indices((KERNEL, KERNEL)).sum(axis=0)) % 2  # the offset of the kernel's first tap is even
         turns = 2 * np.array(self.groups) + colours[..., None]
         return (turns < p)[..., None].astype(np.float32)
-
-
-def _convolve(values: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns the convolution of float32 [B, h, w, c] with [KERNEL, KERNEL, c, out] as [B, h, w, out]; zeros outside.
-
-    As one product of matrices: on a CPU, XLA's convolution of grids as small as these takes up to nine times as long.
-    """
-    height, width = values.shape[1:3]
-    half = KERNEL // 2
-    padded = jnp.pad(values, ((0, 0), (half, half), (half, half), (0, 0)))
-    offsets = [(i, j) for i in range(KERNEL) for j in range(KERNEL)]
-    patches = jnp.concatenate([padded[:, i : i + height, j : j + width] for i, j in offsets], axis=-1)
-    return patches @ kernel.reshape(-1, kernel.shape[-1])
