@@ -71,8 +71,7 @@ class ParallelContextModel(nn.Module):
         passes = [self._parameters(p) for p in range(1, 2 * int(groups.max()) + 2)]
         if fixed:
             passes = [[(fixed_point.weight(k), fixed_point.bias(b)) for k, b in layers] for layers in passes]
-        masks = [self._seen(p) for p in range(1, len(passes) + 1)]
-        kernels = [layers[0][0] * mask for layers, mask in zip(passes, masks, strict=True)]
+        kernels = [layers[0][0] * self._seen(p) for p, layers in enumerate(passes, start=1)]
         all_first = conv_general_dilated(values, jnp.concatenate(kernels, axis=-1), (1, 1), "SAME")
         logits = [jnp.zeros(())]  # of pass 0, which sees nothing
         activate = fixed_point.activation if fixed else nn.relu
