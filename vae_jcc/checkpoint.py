@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from vae_jcc.added_keys import complete
 from vae_jcc.artifact import Artifact
 from vae_jcc.model_folder import MODEL_FILE, zoo_names
-from vae_jcc.state import TrainState, is_of
+from vae_jcc.state import TrainState, is_of, part_sources
 
 # What a resumed run must share with the one that it continues, or its result would be neither's. Of the data set that
 # is not where it lies or how much memory and how many processes read it, nor what happens after training.
@@ -162,7 +162,7 @@ def load_start(name: str, parts: Sequence[str] = ()) -> Any:
     Args:
         name: a run's WORKDIR/best, an artifact's folder, or a name in the zoo.
         parts: of the model ("classifier") or paths within them ("encoder/stem"), to be taken from there; none = all
-            that are there.
+            that are there. "PLACE=PATH" takes what is at PATH there to PLACE in this model.
 
     Raises:
         FileNotFoundError: it is none of these.
@@ -177,11 +177,18 @@ def load_start(name: str, parts: Sequence[str] = ()) -> Any:
         trees = {part: artifact.variables(part) for part in artifact.parts if part != "context"}
         start = {kind: {part: tree[kind] for part, tree in trees.items()} for kind in ("params", "batch_stats")}
     variables = flatten_dict(start)
-    if missing := [part for part in parts if not any(is_of(path[1:], [part]) for path in variables)]:
+    sources = part_sources(parts)
+    if missing := [part for part in sources.values() if not any(is_of(path[1:], [part]) for path in variables)]:
         raise ValueError(
             f"init_parts names {', '.join(missing)}, which {name} does not have: it has "
             f"{', '.join(sorted(start['params']))}, and paths within them such as {'/'.join(min(variables)[1:-1])}."
         )
     if not parts:
         return start
-    return unflatten_dict({path: x for path, x in variables.items() if is_of(path[1:], parts)})
+    taken = {}
+    for place, source in sources.items():
+        depth = 1 + len(source.split("/"))
+        taken |= {
+            (path[0], *place.split("/"), *path[depth:]): x for path, x in variables.items() if is_of(path[1:], [source])
+        }
+    return unflatten_dict(taken)

@@ -1,6 +1,6 @@
 """What training carries from step to step, and what a checkpoint holds of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flax.struct
@@ -74,7 +74,8 @@ def create_state(
 def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
     """Returns `start`, with what only the model has taken from `init()`, which runs only if there is any such thing."""
     wanted = traverse_util.flatten_dict(jax.eval_shape(init))
-    parts = [part for part in parts or start["params"] if any(is_of(path[1:], [part]) for path in wanted)]
+    parts = part_sources(parts or start["params"]).keys()
+    parts = [part for part in parts if any(is_of(path[1:], [part]) for path in wanted)]
     given = {path: leaf for path, leaf in traverse_util.flatten_dict(start).items() if is_of(path[1:], parts)}
     owners = {_owner(path) for path in given}
     projecting = {_owner(path) for path in wanted if "shortcut" in path}
@@ -96,6 +97,11 @@ def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any], parts
     # A residual block whose last kernel is zero adds nothing yet, so the trained network goes on from where it is.
     silent = {path for path in lacking if is_of(path[1:], parts) and path[-2:] == ("conv2", "kernel")}
     return traverse_util.unflatten_dict({p: jnp.zeros_like(x) if p in silent else x for p, x in merged.items()})
+
+
+def part_sources(parts: Iterable[str]) -> dict[str, str]:
+    """Returns where each of `config.init_parts` goes, and whence it comes: "PLACE=PATH", or "PATH" for both."""
+    return {place: source or place for place, _, source in (part.partition("=") for part in parts)}
 
 
 def is_of(path: tuple[str, ...], parts: Sequence[str]) -> bool:
