@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
     # stage start as the identity.
     c.init_from = ""
     # Which of its parts: () = all; e.g. ("classifier", "prior") for a new encoder in front of a trained receiver, or
-    # ("encoder/stem", "encoder/stages/stage0_block0") for its first layers under new ones.
+    # ("encoder/stem", "encoder/stages/stage0_block0") for its first layers under new ones. "PLACE=PATH" puts what is at
+    # PATH there at PLACE here: ("encoder/stages/stage1_block0=encoder/stages/stage0_block0",) for a new first stage.
     c.init_parts = ()
 
     c.dataset = ConfigDict()

@@ -92,6 +92,32 @@ def test_trained_first_layers_under_a_new_stage(tiny_folder, config):
         start_from(config, load_start(str(tiny_folder), parts), parts)
 
 
+def test_trained_layers_behind_a_new_first_stage(tiny_folder, config):
+    """Layers go to another place of the network, whole; what no part names stays fresh."""
+    stages = config.model.encoder.stages
+    old = [f"encoder/stages/stage{i}_block{j}" for i, (_, n, _) in enumerate(stages) for j in range(n)]
+    new = [f"encoder/stages/stage{i + 1}_block{j}" for i, (_, n, _) in enumerate(stages) for j in range(n)]
+    features = config.model.encoder.stem_features
+    config.model.encoder.stem_stride = 1
+    config.model.encoder.stages = ((features, 1, 2), *stages)
+    parts = ("encoder/latent", *(f"{place}={path}" for place, path in zip(new, old, strict=True)))
+    start = load_start(str(tiny_folder), parts)
+    state, fresh, trained = start_from(config, start, parts), start_from(config, None), load_start(str(tiny_folder))
+    sources = dict(zip(new, old, strict=True)) | {"encoder/latent": "encoder/latent"}
+    for tree, now, untrained in ((trained[k], getattr(state, k), getattr(fresh, k)) for k in ("params", "batch_stats")):
+        expected = dict(flatten_dict(untrained, sep="/"))
+        for path in expected:
+            for place, source in sources.items():
+                if path.startswith(f"{place}/"):
+                    expected[path] = flatten_dict(tree, sep="/")[source + path.removeprefix(place)]
+        jax.tree.map(np.testing.assert_array_equal, dict(flatten_dict(now, sep="/")), expected)
+    with pytest.raises(ValueError, match=r"init_parts names encoder/stages/stage9_block0, "):
+        load_start(str(tiny_folder), ("encoder/stages/stage0_block0=encoder/stages/stage9_block0",))
+    parts = ("encoder/stages/stage9_block0=encoder/stages/stage0_block0",)
+    with pytest.raises(ValueError, match=r"init_parts has .*stage9_block0=.*, and this model has no such place"):
+        start_from(config, load_start(str(tiny_folder), parts), parts)
+
+
 def test_further_residual_blocks_start_as_the_identity(tiny_folder, config):
     images = jax.random.uniform(jax.random.key(1), (4, 16, 16, 3))
 

@@ -162,7 +162,7 @@ def load_start(name: str, parts: Sequence[str] = ()) -> Any:
     Args:
         name: a run's WORKDIR/best, an artifact's folder, or a name in the zoo.
         parts: of the model ("classifier") or paths within them ("encoder/stem"), to be taken from there; none = all
-            that are there. "PLACE=PATH" takes what is at PATH there to PLACE in this model.
+            that are there. "PLACE=PATH" puts what is at PATH there at PLACE.
 
     Raises:
         FileNotFoundError: it is none of these.
@@ -185,7 +185,7 @@ def load_start(name: str, parts: Sequence[str] = ()) -> Any:
         )
     if not parts:
         return start
-    taken = {}
+    taken: dict[tuple[str, ...], Any] = {}
     for place, source in sources.items():
         depth = 1 + len(source.split("/"))
         taken |= {

@@ -74,8 +74,10 @@ def create_state(
 def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
     """Returns `start`, with what only the model has taken from `init()`, which runs only if there is any such thing."""
     wanted = traverse_util.flatten_dict(jax.eval_shape(init))
-    parts = part_sources(parts or start["params"]).keys()
-    parts = [part for part in parts if any(is_of(path[1:], [part]) for path in wanted)]
+    sources = part_sources(parts or start["params"])
+    parts = [part for part in sources if any(is_of(path[1:], [part]) for path in wanted)]
+    if lost := [f"{place}={source}" for place, source in sources.items() if place != source and place not in parts]:
+        raise ValueError(f"init_parts has {', '.join(lost)}, and this model has no such place.")
     given = {path: leaf for path, leaf in traverse_util.flatten_dict(start).items() if is_of(path[1:], parts)}
     owners = {_owner(path) for path in given}
     projecting = {_owner(path) for path in wanted if "shortcut" in path}
@@ -100,7 +102,7 @@ def _with_start(init: Callable[[], dict[str, Any]], start: dict[str, Any], parts
 
 
 def part_sources(parts: Iterable[str]) -> dict[str, str]:
-    """Returns where each of `config.init_parts` goes, and whence it comes: "PLACE=PATH", or "PATH" for both."""
+    """Returns {where it goes: whence it comes} of `config.init_parts`: "PLACE=PATH", or "PATH" for both."""
     return {place: source or place for place, _, source in (part.partition("=") for part in parts)}
 
 

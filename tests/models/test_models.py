@@ -7,7 +7,15 @@ import numpy as np
 import optax
 import pytest
 
-from configs import cifar10, cifar10_lean_small_grid, cifar10_patchify, imagenet, imagenette, quickstart
+from configs import (
+    cifar10,
+    cifar10_fine_small_grid,
+    cifar10_lean_small_grid,
+    cifar10_patchify,
+    imagenet,
+    imagenette,
+    quickstart,
+)
 from configs.paper import ae_v1, ae_v2, ae_v3, ae_v4
 from vae_jcc.benchmark.cost import count_macs, count_parameters
 from vae_jcc.models.decoder import depth_to_space
@@ -20,6 +28,7 @@ from vae_jcc.models.layers import max_pool
     [
         (cifar10, 3, 75_596),
         (cifar10_lean_small_grid, 3, 24_532),
+        (cifar10_fine_small_grid, 3, 97_812),
         (cifar10_patchify, 3, 86_316),
         (imagenet, 3, 98_912),
         (quickstart, 1, 14_950),
