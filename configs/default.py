@@ -17,8 +17,9 @@ def get_config() -> ConfigDict:
     # Of activations: "float32" or "bfloat16". Parameters, batch statistics, rate and what the networks return (latent,
     # logits, pixels) stay float32.
     c.compute_dtype = "float32"
-    # Whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh. Further residual blocks of a
-    # stage start as the identity.
+    # Whose variables start this run: WORKDIR/best, an artifact, a zoo name; "" = fresh; several, separated by commas =
+    # their mean, for models that were trained on from one another. Further residual blocks of a stage start as the
+    # identity.
     c.init_from = ""
     # Which of its parts: () = all; e.g. ("classifier", "prior") for a new encoder in front of a trained receiver, or
     # ("encoder/stem", "encoder/stages/stage0_block0") for its first layers under new ones. "PLACE=PATH" puts what is at

@@ -57,6 +57,10 @@ TAUGHT = {"loss.teacher": "cifar10", "loss.distill_weight": 0.5}
         ({"optim.decay_all": True, "optim.kind": "muon"}, "decay_all is of config.optim.kind='sgd'"),
         ({"quantizer.kind": "hard"}, "name it in config.init_from"),
         (
+            {"quantizer.kind": "hard", "init_from": "cifar10,cifar10"},
+            "the bytes of one model",
+        ),
+        (
             {"quantizer.kind": "hard", "init_from": "cifar10", "init_parts": ("encoder",)},
             "be \\(\\) or have 'encoder' and 'prior'",
         ),

@@ -59,6 +59,27 @@ def test_another_network_is_refused_and_named(tiny_folder, config):
         start_from(config, load_start(str(tiny_folder)))
 
 
+def test_the_mean_of_several_models(tiny_folder, config, tmp_path):
+    """It has the parts that all have; other networks and other parts are named."""
+    first = load_start(str(tiny_folder))
+    second = jax.tree.map(lambda x: 3.0 * x + 1.0, first)
+    del second["params"]["decoder"]
+    save_variables(tmp_path / "best", second)
+    mean = load_start(f"{tiny_folder},{tmp_path / 'best'}")
+    assert mean["params"].keys() == first["params"].keys() - {"decoder"}
+    for kind in mean:
+        for part, tree in mean[kind].items():
+            expected = jax.tree.map(lambda x: 2.0 * x + 0.5, first[kind][part])
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), tree, expected)
+    start_from(config, mean)
+    second["params"]["encoder"]["stem"]["kernel"] = np.zeros((3, 3, 3, 5), np.float32)
+    save_variables(tmp_path / "other", second)
+    with pytest.raises(ValueError, match=r"init_from=.* names models of different networks"):
+        load_start(f"{tiny_folder},{tmp_path / 'other'}")
+    with pytest.raises(ValueError, match=r"init_parts names decoder, which .*best does not have"):
+        load_start(f"{tiny_folder},{tmp_path / 'best'}", ("decoder",))
+
+
 def test_a_new_encoder_before_a_trained_receiver(tiny_folder, config, tmp_path):
     config.model.encoder.stem_features = 5
     save_variables(tmp_path / "best", load_start(str(tiny_folder)))

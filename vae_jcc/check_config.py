@@ -127,9 +127,9 @@ def _check_pairs(config: ConfigDict) -> None:
 def _check_receiver(config: ConfigDict) -> None:
     """Raises ValueError where a receiver for bytes that exist would not be one."""
     both_parts = not config.init_parts or {"encoder", "prior"} <= set(config.init_parts)
-    if not (config.init_from and both_parts):
+    if not (config.init_from and both_parts) or "," in config.init_from:
         raise ValueError(
-            "config.quantizer.kind='hard' trains a receiver for the bytes of a model: name it in config.init_from, and "
+            "config.quantizer.kind='hard' trains a receiver for the bytes of one model: name it in config.init_from, and "
             "let config.init_parts be () or have 'encoder' and 'prior'."
         )
     base = Artifact.load(config.init_from)

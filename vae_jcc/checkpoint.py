@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
@@ -156,19 +157,35 @@ def load_variables(path: Path) -> Any:
         return jax.tree.map(jax.device_get, checkpointer.restore(path.absolute()))
 
 
-def load_start(name: str, parts: Sequence[str] = ()) -> Any:
+def load_start(names: str, parts: Sequence[str] = ()) -> Any:
     """Returns the variables {"params", "batch_stats"} that `config.init_from` and `config.init_parts` name.
 
+    Models that were trained on from one another mostly lie in one valley of the loss, where the mean of their variables
+    is better than each of them (Wortsman et al. 2022, "Model soups", section 3).
+
     Args:
-        name: a run's WORKDIR/best, an artifact's folder, or a name in the zoo.
+        names: a run's WORKDIR/best, an artifact's folder, or a name in the zoo; or several, separated by commas, for
+            the mean of their variables, of the parts that all of them have.
         parts: of the model ("classifier") or paths within them ("encoder/stem"), to be taken from there; none = all
             that are there. "PLACE=PATH" puts what is at PATH there at PLACE.
 
     Raises:
         FileNotFoundError: it is none of these.
         ArtifactError: the artifact is damaged.
-        ValueError: it has no such part.
+        ValueError: it has no such part, or they are of different networks.
     """
+    starts = [flatten_dict(_load_start(name, parts)) for name in names.split(",")]
+    common = set.intersection(*({path[1] for path in start} for start in starts))
+    starts = [{path: x for path, x in start.items() if path[1] in common} for start in starts]
+    shapes = [{path: np.shape(x) for path, x in start.items()} for start in starts]
+    if any(other != shapes[0] for other in shapes):
+        raise ValueError(f"init_from={names!r} names models of different networks, which have no mean: name one.")
+    mean = {path: np.mean([start[path] for start in starts], axis=0, dtype=np.float32) for path in starts[0]}
+    return unflatten_dict(mean)
+
+
+def _load_start(name: str, parts: Sequence[str]) -> Any:
+    """Returns what `load_start` does, of one model."""
     if name not in zoo_names() and not (Path(name) / MODEL_FILE).is_file():
         start = load_variables(Path(name))
     else:
