@@ -2,7 +2,7 @@
 
 Command:   python -m vae_jcc.main --config=configs/cifar10_fine_small_grid.py
 Hardware:  as cifar10.py
-Expect:    results/ holds what was measured, with the command of each figure
+Expect:    86.50 % at 0.193 bpp after 22 epochs: no better than the other (results/README.md, "More of the 4x4 latent")
 
 The stem of cifar10_small_grid.py halves the picture at once. Here a block of 16 channels works at full size first, in
 place of one of the two of 32 channels at half size: more arithmetic with the parameters of about as many. What follows

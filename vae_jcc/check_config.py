@@ -129,8 +129,8 @@ def _check_receiver(config: ConfigDict) -> None:
     both_parts = not config.init_parts or {"encoder", "prior"} <= set(config.init_parts)
     if not (config.init_from and both_parts) or "," in config.init_from:
         raise ValueError(
-            "config.quantizer.kind='hard' trains a receiver for the bytes of one model: name it in config.init_from, and "
-            "let config.init_parts be () or have 'encoder' and 'prior'."
+            "config.quantizer.kind='hard' trains a receiver for the bytes of one model: name it in config.init_from, "
+            "and let config.init_parts be () or have 'encoder' and 'prior'."
         )
     base = Artifact.load(config.init_from)
     if "centres" in base.parts:
