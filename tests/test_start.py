@@ -71,7 +71,7 @@ def test_the_mean_of_several_models(tiny_folder, config, tmp_path):
     for kind in mean:
         for part, tree in mean[kind].items():
             expected = jax.tree.map(lambda x: 2.0 * x + 0.5, first[kind][part])
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), tree, expected)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), tree, expected)
     start_from(config, mean)
     second["params"]["encoder"]["stem"]["kernel"] = np.zeros((3, 3, 3, 5), np.float32)
     save_variables(tmp_path / "other", second)
