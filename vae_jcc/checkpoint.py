@@ -160,8 +160,8 @@ def load_variables(path: Path) -> Any:
 def load_start(names: str, parts: Sequence[str] = ()) -> Any:
     """Returns the variables {"params", "batch_stats"} that `config.init_from` and `config.init_parts` name.
 
-    Models that were trained on from one another mostly lie in one valley of the loss, where the mean of their variables
-    is better than each of them (Wortsman et al. 2022, "Model soups", section 3).
+    Models that were trained on from one another often lie in one valley of the loss, where the mean of their variables
+    can be better than each of them (Wortsman et al. 2022, "Model soups", section 3).
 
     Args:
         names: a run's WORKDIR/best, an artifact's folder, or a name in the zoo; or several, separated by commas, for
