@@ -56,9 +56,14 @@ TAUGHT = {"loss.teacher": "cifar10", "loss.distill_weight": 0.5}
         ({"quantizer.centres": 3}, "soft_to_hard"),
         ({"optim.decay_all": True, "optim.kind": "muon"}, "decay_all is of config.optim.kind='sgd'"),
         ({"quantizer.kind": "hard"}, "name it in config.init_from"),
+        ({"quantizer.kind": "hard", "init_from": "cifar10,cifar10"}, "the bytes of one model"),
         (
-            {"quantizer.kind": "hard", "init_from": "cifar10,cifar10"},
-            "the bytes of one model",
+            {
+                "quantizer.kind": "hard",
+                "init_from": "cifar10",
+                "init_parts": ("encoder", "prior", "encoder/stages/stage0_block1=encoder/stages/stage0_block0"),
+            },
+            "nothing moved in them",
         ),
         (
             {"quantizer.kind": "hard", "init_from": "cifar10", "init_parts": ("encoder",)},

@@ -66,7 +66,7 @@ def test_the_mean_of_several_models(tiny_folder, config, tmp_path):
     for kind in second:
         second[kind].pop("decoder", None)
     save_variables(tmp_path / "best", second)
-    mean = load_start(f"{tiny_folder},{tmp_path / 'best'}")
+    mean = load_start(f"{tiny_folder}, {tmp_path / 'best'}")
     assert mean["params"].keys() == first["params"].keys() - {"decoder"}
     for kind in mean:
         for part, tree in mean[kind].items():

@@ -127,10 +127,11 @@ def _check_pairs(config: ConfigDict) -> None:
 def _check_receiver(config: ConfigDict) -> None:
     """Raises ValueError where a receiver for bytes that exist would not be one."""
     both_parts = not config.init_parts or {"encoder", "prior"} <= set(config.init_parts)
-    if not (config.init_from and both_parts) or "," in config.init_from:
+    moved = any("=" in part and part.split("=")[0].split("/")[0] in ("encoder", "prior") for part in config.init_parts)
+    if not (config.init_from and both_parts) or "," in config.init_from or moved:
         raise ValueError(
             "config.quantizer.kind='hard' trains a receiver for the bytes of one model: name it in config.init_from, "
-            "and let config.init_parts be () or have 'encoder' and 'prior'."
+            "and let config.init_parts be () or have 'encoder' and 'prior', with nothing moved in them."
         )
     base = Artifact.load(config.init_from)
     if "centres" in base.parts:

@@ -174,7 +174,7 @@ def load_start(names: str, parts: Sequence[str] = ()) -> Any:
         ArtifactError: the artifact is damaged.
         ValueError: it has no such part, or they are of different networks.
     """
-    starts = [flatten_dict(_load_start(name, parts)) for name in names.split(",")]
+    starts = [flatten_dict(_load_one(name.strip(), parts)) for name in names.split(",")]
     common = set.intersection(*({path[1] for path in start} for start in starts))
     starts = [{path: x for path, x in start.items() if path[1] in common} for start in starts]
     shapes = [{path: np.shape(x) for path, x in start.items()} for start in starts]
@@ -184,7 +184,7 @@ def load_start(names: str, parts: Sequence[str] = ()) -> Any:
     return unflatten_dict(mean)
 
 
-def _load_start(name: str, parts: Sequence[str]) -> Any:
+def _load_one(name: str, parts: Sequence[str]) -> Any:
     """Returns what `load_start` does, of one model."""
     if name not in zoo_names() and not (Path(name) / MODEL_FILE).is_file():
         start = load_variables(Path(name))
