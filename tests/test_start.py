@@ -77,6 +77,8 @@ def test_the_mean_of_several_models(tiny_folder, config, tmp_path):
     save_variables(tmp_path / "other", second)
     with pytest.raises(ValueError, match=r"init_from=.* names models of different networks"):
         load_start(f"{tiny_folder},{tmp_path / 'other'}")
+    with pytest.raises(ValueError, match="names nothing beside a comma"):
+        load_start(f"{tiny_folder},")
     with pytest.raises(ValueError, match=r"init_parts names decoder, which .*best does not have"):
         load_start(f"{tiny_folder},{tmp_path / 'best'}", ("decoder",))
 

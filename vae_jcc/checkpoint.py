@@ -172,9 +172,12 @@ def load_start(names: str, parts: Sequence[str] = ()) -> Any:
     Raises:
         FileNotFoundError: it is none of these.
         ArtifactError: the artifact is damaged.
-        ValueError: it has no such part, or they are of different networks.
+        ValueError: it has no such part, a name is empty, or they are of different networks.
     """
-    starts = [flatten_dict(_load_one(name.strip(), parts)) for name in names.split(",")]
+    each = [name.strip() for name in names.split(",")]
+    if "" in each:
+        raise ValueError(f"init_from={names!r} names nothing beside a comma: leave the comma out.")
+    starts = [flatten_dict(_load_one(name, parts)) for name in each]
     common = set.intersection(*({path[1] for path in start} for start in starts))
     starts = [{path: x for path, x in start.items() if path[1] in common} for start in starts]
     shapes = [{path: np.shape(x) for path, x in start.items()} for start in starts]
